@@ -1,0 +1,255 @@
+package rotator
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// What an error of a port may mean beyond "it went wrong". Adapters wrap these
+// with the service's own words; every other error means that the outcome is not
+// known: a write may have been applied, or may still be.
+var (
+	// ErrNotFound: the user asked for does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrRefused: the service received the call and refused it. It was not applied.
+	ErrRefused = errors.New("refused")
+	// ErrConflict: the journal holds a newer version of the record than the one
+	// that was to be replaced. Nothing was saved.
+	ErrConflict = errors.New("another run has saved this record since")
+)
+
+// Users tells what IAM knows about a user. It only reads.
+type Users interface {
+	// User describes one user, or fails with ErrNotFound.
+	User(ctx context.Context, name string) (User, error)
+	// LastUsed tells when a key was last used. IAM lags by hours, counts in
+	// quarters of an hour and remembers one use: the answer may forbid, never permit.
+	LastUsed(ctx context.Context, keyID string) (LastUse, error)
+}
+
+// User is an IAM user as the rotation needs to know it.
+type User struct {
+	Name string
+	ARN  string
+	// UniqueID (AIDA…) tells two users apart that had the same name one after the other.
+	UniqueID string
+	// Binding is the tag credential-rotator:project-ids, as written; "" without one.
+	Binding string
+	// Quarantine names the AWSCompromisedKeyQuarantine policies attached to the user.
+	Quarantine []string
+	// At is IAM's own time when it answered, in whole seconds.
+	At time.Time
+}
+
+// LastUse is the last use of a key that IAM remembers. The zero LastUse means never.
+type LastUse struct {
+	At      time.Time
+	Service string
+	Region  string
+}
+
+// Keys is the life of a user's access keys.
+type Keys interface {
+	// List returns all keys of the user. There may be more than two, and a key
+	// just made may be missing.
+	List(ctx context.Context, user string) ([]AccessKey, error)
+	// Create makes a key. It is sent once. Any error says nothing: the key may
+	// exist, and then nobody knows its secret.
+	Create(ctx context.Context, user string) (KeyPair, error)
+	// Deactivate makes a key Inactive. A key that is gone is not an error.
+	Deactivate(ctx context.Context, user, keyID string) error
+	// Delete removes a key for good. A key that is gone is not an error.
+	Delete(ctx context.Context, user, keyID string) error
+}
+
+// KeyStatus is IAM's word for the state of a key.
+type KeyStatus string
+
+// The states of a key. Only an Active one authenticates.
+const (
+	KeyActive   KeyStatus = "Active"
+	KeyInactive KeyStatus = "Inactive"
+	KeyExpired  KeyStatus = "Expired"
+)
+
+// AccessKey is what IAM tells about a key: everything but its secret.
+type AccessKey struct {
+	ID        string
+	Status    KeyStatus
+	CreatedAt time.Time // IAM's clock, whole seconds
+}
+
+// KeyPair is a new key with its secret, which exists nowhere else.
+type KeyPair struct {
+	ID     string
+	Secret Secret
+}
+
+// Prober tells whether a pair authenticates.
+type Prober interface {
+	// Probe asks every configured region once, each on a fresh connection, who
+	// the pair is. Any error means: not yet everywhere.
+	Probe(ctx context.Context, pair KeyPair) (Identity, error)
+}
+
+// Identity is who a pair authenticates as.
+type Identity struct{ ARN string }
+
+// Place is where a pair is published: two variables of one project in one scope.
+type Place struct {
+	ProjectID        int64
+	EnvironmentScope string // matched exactly; "*" is a scope like any other
+	KeyIDVariable    string
+	SecretVariable   string
+}
+
+// Destination is the project that a pair is published to.
+type Destination interface {
+	// Preflight reads everything that could keep a rotation from succeeding. What
+	// a person can mend is a fault, in words; an error means that it could not look.
+	Preflight(ctx context.Context, r Request) (Preflight, error)
+	// Read tells what is published, and where else in the project.
+	Read(ctx context.Context, p Place) (Published, error)
+	// WriteSecret puts the pair's secret into the secret variable and stamps it
+	// with the pair's key id. before is the variable as read, or as it is to be made.
+	// Writing the same pair twice is safe. ErrRefused: it was not applied.
+	WriteSecret(ctx context.Context, p Place, before Variable, pair KeyPair) error
+	// WriteKeyID puts and stamps the key id, and returns the moment from which
+	// every job that starts gets the pair: GitLab's clock, rounded up to a second.
+	// Writing the same id twice is safe. ErrRefused: it was not applied.
+	WriteKeyID(ctx context.Context, p Place, before Variable, keyID string) (time.Time, error)
+}
+
+// Preflight is what was found before anything is touched.
+type Preflight struct {
+	Faults   []string // sentences: what is wrong, and what to do
+	Warnings []string // sentences: what will need somebody soon
+	// ReadOnly: the token may look (plan) but not rotate.
+	ReadOnly bool
+	// Ref is the branch or tag to redeploy: the request's, or the default branch.
+	Ref          string
+	RefProtected bool
+}
+
+// Published is what the variables of a place hold.
+type Published struct {
+	KeyID  Variable
+	Secret Variable
+	// Elsewhere are the project's other variables that hold an access key id,
+	// by value or by stamp.
+	Elsewhere []Holding
+	// At is GitLab's own time of the answer, rounded up to a second.
+	At time.Time
+}
+
+// Variable is one CI/CD variable without its value; of a variable that does not
+// exist, the way it is to be made.
+type Variable struct {
+	Exists    bool
+	Hidden    bool
+	Masked    bool
+	Protected bool
+	// Value is the access key id that the key id variable holds; "" when it is
+	// hidden, and always for the secret variable.
+	Value string
+	// Claims is the key id that the stamp in the description names, "" without one.
+	Claims string
+	// Text is the description without the stamp.
+	Text string
+}
+
+// Holding is a variable that holds an access key id.
+type Holding struct {
+	Variable string // its name and scope, as a person would say it
+	KeyID    string
+}
+
+// Redeployer brings what is published to the running service.
+type Redeployer interface {
+	// Mark returns the project's highest pipeline id: whatever is higher came later.
+	Mark(ctx context.Context, r Redeploy) (int64, error)
+	// Start starts a redeploy. After any error but ErrRefused it may be running:
+	// Check finds it.
+	Start(ctx context.Context, r Redeploy) (Deployment, error)
+	// Check tells what has become of the redeploy. Without an ID it looks for the
+	// one that a lost reply started. A deployment to the environment that began
+	// after publishing serves as well, whoever made it.
+	Check(ctx context.Context, r Redeploy) (Deployment, error)
+	// Holders lists the running jobs that began before PublishedAt, and so may
+	// hold the previous key.
+	Holders(ctx context.Context, r Redeploy) ([]Job, error)
+}
+
+// Redeploy is what is asked of a Redeployer.
+type Redeploy struct {
+	ProjectID   int64
+	Ref         string
+	Environment string    // whose deployment is the proof; "": the pipeline's success is
+	PublishedAt time.Time // GitLab's clock
+	After       int64     // the mark: pipelines above it began after publishing
+	ID          int64     // the pipeline, 0 when not known
+}
+
+// DeploymentState is what a status of GitLab means for a rotation.
+type DeploymentState int
+
+// The states of a deployment.
+const (
+	DeploymentNone    DeploymentState = iota // nothing was started
+	DeploymentRunning                        // it will end by itself
+	DeploymentBlocked                        // it waits for a person or a timer
+	DeploymentSucceeded
+	DeploymentFailed
+)
+
+// Deployment is a redeploy that was started, or one that serves as such.
+type Deployment struct {
+	Kind   string `json:"kind"` // pipeline, deployment
+	ID     int64  `json:"id"`
+	URL    string `json:"url"`
+	Status string `json:"status"` // GitLab's own word
+	// State is what Status means; Detail says it to a person when the word alone does not.
+	State  DeploymentState `json:"-"`
+	Detail string          `json:"-"`
+}
+
+// Job is a CI job that is running.
+type Job struct {
+	ID   int64
+	Name string
+	URL  string
+}
+
+// Journal keeps one record per user, and the history beside it. One journal
+// serves one AWS account. It makes runs efficient and exclusive; safety never
+// rests on it alone.
+type Journal interface {
+	// Load returns the user's record, or a Record of Version 0 when there is none.
+	// It is never stale.
+	Load(ctx context.Context, user string) (Record, error)
+	// Save replaces the record of exactly r.Version and returns it with its new
+	// version, or fails with ErrConflict. After any other error it may have saved.
+	Save(ctx context.Context, r Record) (Record, error)
+	// InFlight lists the records whose phase is not idle, or as they were moments ago.
+	InFlight(ctx context.Context) ([]Record, error)
+	// Append adds to the history, which is kept for 400 days.
+	Append(ctx context.Context, e Entry) error
+}
+
+// Notifier tells others about a rotation. It is never in the way: a failure to
+// notify becomes a warning.
+type Notifier interface {
+	Notify(ctx context.Context, n Notice, r Result) error
+}
+
+// Notice is what a notification is about.
+type Notice string
+
+// The notices, as they read in "Credential Rotation Started".
+const (
+	NoticeStarted   Notice = "Started"
+	NoticeSucceeded Notice = "Succeeded"
+	NoticeFailed    Notice = "Failed"
+	NoticeHeld      Notice = "Held"
+)

@@ -1,0 +1,79 @@
+package rotator
+
+import "time"
+
+// Phase is how far a rotation has come. What a crash in each leaves, and what
+// the next run does about it, is told where decide handles it.
+type Phase string
+
+// The phases, in order.
+const (
+	PhaseIdle        Phase = "idle"
+	PhaseCreating    Phase = "creating"
+	PhaseCreated     Phase = "created"
+	PhasePublished   Phase = "published"
+	PhaseRedeploying Phase = "redeploying"
+	PhaseRetiring    Phase = "retiring"
+	PhaseSoaking     Phase = "soaking"
+)
+
+// Record is what the journal keeps about a user's rotation. It never holds a secret.
+//
+// Times are on the clock that their name says, and compared only with others of
+// that clock: IAM's for keys, GitLab's for jobs, ours for our own waits.
+type Record struct {
+	User     string `json:"user"`
+	UniqueID string `json:"unique_id"`
+	Version  int64  `json:"version"` // compare-and-swap; 0: not saved yet
+	Lease    Lease  `json:"lease"`
+
+	RotationID string  `json:"rotation_id"`
+	Phase      Phase   `json:"phase"`
+	Request    Request `json:"request"` // so that a later run needs no event
+	Reason     string  `json:"reason"`  // why it was due
+
+	KnownKeys     []string `json:"known_keys"`      // the user's keys when it began
+	PreviousKeyID string   `json:"previous_key_id"` // the key to retire; "" for none
+	NewKeyID      string   `json:"new_key_id"`
+	Ref           string   `json:"ref"`
+	RefProtected  bool     `json:"ref_protected"`
+
+	StartedAt     time.Time `json:"started_at"`      // ours
+	CreatingSince time.Time `json:"creating_since"`  // IAM's; a key we made is no older
+	CreatingUntil time.Time `json:"creating_until"`  // IAM's; a key we made is no younger
+	PublishedAt   time.Time `json:"published_at"`    // GitLab's
+	DeployedAt    time.Time `json:"deployed_at"`     // ours
+	DeployedAtIAM time.Time `json:"deployed_at_iam"` // the same moment on IAM's clock
+	DeactivatedAt time.Time `json:"deactivated_at"`  // ours
+	SoakUntil     time.Time `json:"soak_until"`      // ours
+
+	Mark       int64       `json:"mark"` // highest pipeline id after publishing
+	Deployment Deployment  `json:"deployment"`
+	Attempts   []time.Time `json:"attempts"` // ours; starts of redeploys
+	Warnings   []string    `json:"warnings"`
+	Steps      []StepTime  `json:"steps"`
+
+	LastError string    `json:"last_error"`
+	Held      string    `json:"held"`       // the reason told last
+	LookAgain time.Time `json:"look_again"` // ours; follow-ups leave a held record alone until then
+}
+
+// InFlight tells whether a rotation has begun and not ended.
+func (r Record) InFlight() bool { return r.Phase != "" && r.Phase != PhaseIdle }
+
+// Lease says who may act on a record, and until when. A released lease keeps its
+// owner, so that a run can recognise its own last save.
+type Lease struct {
+	Owner string    `json:"owner"`
+	Until time.Time `json:"until"`
+}
+
+// Held tells whether somebody holds the lease at an instant.
+func (l Lease) Held(now time.Time) bool { return now.Before(l.Until) }
+
+// Entry is one line of a user's history.
+type Entry struct {
+	User      string    `json:"user"`
+	StartedAt time.Time `json:"started_at"`
+	Result    Result    `json:"result"`
+}

@@ -1,0 +1,146 @@
+package rotator
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// The ways to redeploy.
+const (
+	RedeployPipeline   = "pipeline"
+	RedeployDeployment = "deployment"
+	RedeployNone       = "none"
+)
+
+// Request asks for one user's key to be rotated. It is the event, the command's
+// flags and the journal's copy.
+type Request struct {
+	User                    string `json:"user"`
+	ProjectID               int64  `json:"project_id"`
+	EnvironmentScope        string `json:"environment_scope"`
+	AccessKeyIDVariable     string `json:"access_key_id_variable"`
+	SecretAccessKeyVariable string `json:"secret_access_key_variable"`
+	Redeploy                string `json:"redeploy"`
+	Ref                     string `json:"ref"`         // "": the project's default branch
+	Environment             string `json:"environment"` // "": the pipeline's success is the proof
+	Fallback                string `json:"fallback"`
+	MaxAgeDays              int    `json:"max_age_days"`
+	LeadDays                int    `json:"lead_days"`
+	OverlapHours            int    `json:"overlap_hours"`
+	SoakHours               int    `json:"soak_hours"`
+	Force                   bool   `json:"force"`
+	RetireKey               string `json:"retire_key"`
+}
+
+// DefaultRequest is a request in which only User and ProjectID are missing.
+func DefaultRequest() Request {
+	return Request{
+		EnvironmentScope:        "*",
+		AccessKeyIDVariable:     "AWS_ACCESS_KEY_ID",
+		SecretAccessKeyVariable: "AWS_SECRET_ACCESS_KEY",
+		Redeploy:                RedeployPipeline,
+		MaxAgeDays:              90,
+		LeadDays:                7,
+	}
+}
+
+// Place is where the request's pair is published.
+func (r Request) Place() Place {
+	return Place{
+		ProjectID:        r.ProjectID,
+		EnvironmentScope: r.EnvironmentScope,
+		KeyIDVariable:    r.AccessKeyIDVariable,
+		SecretVariable:   r.SecretAccessKeyVariable,
+	}
+}
+
+// RequestError is everything that is wrong with a request, at once.
+type RequestError struct{ Faults []string }
+
+// maxFaults keeps the error about a megabyte of nonsense readable.
+const maxFaults = 20
+
+func (e *RequestError) Error() string {
+	faults, more := e.Faults, ""
+	if len(faults) > maxFaults {
+		more = fmt.Sprintf("; and %d more", len(faults)-maxFaults)
+		faults = faults[:maxFaults]
+	}
+	return "the request is wrong: " + strings.Join(faults, "; ") + more
+}
+
+var (
+	userName     = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`) // IAM API reference, User.UserName
+	variableName = regexp.MustCompile(`^[A-Za-z0-9_]{1,255}$`)      // GitLab, Ci::Variable
+	keyID        = regexp.MustCompile(`^\w{16,128}$`)               // IAM API reference, AccessKeyId
+)
+
+// Validate finds every fault that can be found without a remote call. Its error
+// is a *RequestError.
+func (r Request) Validate() error {
+	var faults []string
+	must := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Sprintf(format, args...))
+		}
+	}
+	must(r.User != "", "user is missing: the name of the IAM user whose key is to be rotated")
+	must(r.User == "" || userName.MatchString(r.User), "user %s is no name that IAM allows: 1 to 64 of A-Z a-z 0-9 _ + = , . @ -", quoted(r.User))
+	must(r.ProjectID > 0, "project_id is missing or not above 0: the number on the GitLab project's page")
+	must(isText(r.EnvironmentScope) && r.EnvironmentScope != "", "environment_scope must be 1 to 255 printable characters; * is every environment")
+	must(variableName.MatchString(r.AccessKeyIDVariable), "access_key_id_variable must be 1 to 255 of A-Z a-z 0-9 _")
+	must(variableName.MatchString(r.SecretAccessKeyVariable), "secret_access_key_variable must be 1 to 255 of A-Z a-z 0-9 _")
+	must(r.AccessKeyIDVariable != r.SecretAccessKeyVariable, "access_key_id_variable and secret_access_key_variable must differ")
+	must(r.MaxAgeDays >= 1 && r.MaxAgeDays <= 365, "max_age_days must be 1 to 365, not %d", r.MaxAgeDays)
+	must(r.LeadDays >= 0 && r.LeadDays < max(r.MaxAgeDays, 1), "lead_days must be 0 to max_age_days - 1, not %d", r.LeadDays)
+	must(isHours(r.OverlapHours), "overlap_hours must be 0 to 720, not %d", r.OverlapHours)
+	must(isHours(r.SoakHours), "soak_hours must be 0 to 720, not %d", r.SoakHours)
+	must(r.RetireKey == "" || keyID.MatchString(r.RetireKey), "retire_key must be an access key id such as AKIA…, not %s", quoted(r.RetireKey))
+	faults = append(faults, r.redeployFaults()...)
+	if len(faults) > 0 {
+		return &RequestError{faults}
+	}
+	return nil
+}
+
+func (r Request) redeployFaults() []string {
+	var faults []string
+	switch r.Redeploy {
+	case RedeployPipeline, RedeployDeployment:
+	case RedeployNone:
+		if r.OverlapHours < 1 {
+			faults = append(faults, `overlap_hours must be at least 1 with redeploy "none": nothing else tells when the service has the new key`)
+		}
+	default:
+		faults = append(faults, `redeploy must be "pipeline", "deployment" or "none", not `+quoted(r.Redeploy))
+	}
+	if r.Redeploy == RedeployDeployment && r.Environment == "" {
+		faults = append(faults, `environment is missing: redeploy "deployment" redeploys what is live there`)
+	}
+	if !isText(r.Ref) || strings.ContainsAny(r.Ref, " ~^:?*[\\") || strings.HasPrefix(r.Ref, "-") {
+		faults = append(faults, "ref must be the name of a branch or tag, not "+quoted(r.Ref))
+	}
+	if !isText(r.Environment) {
+		faults = append(faults, "environment must be at most 255 printable characters")
+	}
+	if r.Fallback != "" && (r.Fallback != RedeployPipeline || r.Redeploy != RedeployDeployment) {
+		faults = append(faults, `fallback must be "" or, with redeploy "deployment", "pipeline", not `+quoted(r.Fallback))
+	}
+	return faults
+}
+
+func isHours(n int) bool { return n >= 0 && n <= 720 }
+
+func isText(s string) bool {
+	return len(s) <= 255 && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
+}
+
+// quoted shows a value that somebody got wrong, cut to what a line can hold.
+func quoted(s string) string {
+	if runes := []rune(s); len(runes) > 64 {
+		s = string(runes[:64]) + "…"
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,70 @@
+package rotator
+
+import "time"
+
+// Status is how a run ended.
+type Status string
+
+// The statuses. Refused and failed are errors, the others are answers.
+const (
+	StatusRotated     Status = "rotated"      // done; the old key is gone, or soaking
+	StatusNotDue      Status = "not_due"      // nothing to do until NextDue
+	StatusWaiting     Status = "waiting"      // in flight; a later run goes on
+	StatusBusy        Status = "busy"         // another run holds it
+	StatusHeld        Status = "held"         // a person must look; nothing is broken
+	StatusRefused     Status = "refused"      // the request may not be served
+	StatusFailed      Status = "failed"       // a step failed; the next run goes on
+	StatusWouldRotate Status = "would_rotate" // plan only
+)
+
+// Result is the answer to a Request.
+type Result struct {
+	Status        Status      `json:"status"`
+	Reason        string      `json:"reason"` // a sentence
+	User          string      `json:"user"`
+	ProjectID     int64       `json:"project_id"`
+	RotationID    string      `json:"rotation_id,omitempty"`
+	PreviousKeyID string      `json:"previous_key_id,omitempty"`
+	CurrentKeyID  string      `json:"current_key_id,omitempty"` // the published one
+	Deployment    *Deployment `json:"deployment,omitempty"`
+	NextDue       *time.Time  `json:"next_due,omitempty"`
+	SoakUntil     *time.Time  `json:"soak_until,omitempty"`
+	Warnings      []string    `json:"warnings"`
+	Steps         []StepTime  `json:"steps"`
+}
+
+// Step is one thing that a rotation does.
+type Step string
+
+// The steps, in the order of a clean rotation.
+const (
+	StepObserve    Step = "observe"
+	StepBegin      Step = "begin"
+	StepCreate     Step = "create"
+	StepProve      Step = "prove"
+	StepPublish    Step = "publish"
+	StepRedeploy   Step = "redeploy"
+	StepWait       Step = "wait"
+	StepDeactivate Step = "deactivate"
+	StepDelete     Step = "delete"
+	StepDiscard    Step = "discard"
+	StepJournal    Step = "journal"
+)
+
+// StepTime is a step that was done.
+type StepTime struct {
+	Step Step      `json:"step"`
+	At   time.Time `json:"at"`
+	MS   int64     `json:"ms"`
+}
+
+// StepError is a step that failed. Its Step is a label with few values, fit for a
+// metric; Err never holds a secret.
+type StepError struct {
+	Step Step
+	User string
+	Err  error
+}
+
+func (e *StepError) Error() string { return string(e.Step) + " for " + e.User + ": " + e.Err.Error() }
+func (e *StepError) Unwrap() error { return e.Err }
