@@ -30,23 +30,23 @@ type Users interface {
 
 // User is an IAM user as the rotation needs to know it.
 type User struct {
-	Name string
-	ARN  string
+	Name string `json:"name"`
+	ARN  string `json:"arn"`
 	// UniqueID (AIDA…) tells two users apart that had the same name one after the other.
-	UniqueID string
+	UniqueID string `json:"unique_id"`
 	// Binding is the tag credential-rotator:project-ids, as written; "" without one.
-	Binding string
+	Binding string `json:"binding"`
 	// Quarantine names the AWSCompromisedKeyQuarantine policies attached to the user.
-	Quarantine []string
+	Quarantine []string `json:"quarantine"`
 	// At is IAM's own time when it answered, in whole seconds.
-	At time.Time
+	At time.Time `json:"at"`
 }
 
 // LastUse is the last use of a key that IAM remembers. The zero LastUse means never.
 type LastUse struct {
-	At      time.Time
-	Service string
-	Region  string
+	At      time.Time `json:"at"`
+	Service string    `json:"service"`
+	Region  string    `json:"region"`
 }
 
 // Keys is the life of a user's access keys.
@@ -75,9 +75,9 @@ const (
 
 // AccessKey is what IAM tells about a key: everything but its secret.
 type AccessKey struct {
-	ID        string
-	Status    KeyStatus
-	CreatedAt time.Time // IAM's clock, whole seconds
+	ID        string    `json:"id"`
+	Status    KeyStatus `json:"status"`
+	CreatedAt time.Time `json:"created_at"` // IAM's clock, whole seconds
 }
 
 // KeyPair is a new key with its secret, which exists nowhere else.
@@ -134,35 +134,38 @@ type Preflight struct {
 
 // Published is what the variables of a place hold.
 type Published struct {
-	KeyID  Variable
-	Secret Variable
+	KeyID  Variable `json:"key_id"`
+	Secret Variable `json:"secret"`
+	// Faults are sentences about the variables themselves: what keeps them from
+	// being written, and what to do.
+	Faults []string `json:"faults"`
 	// Elsewhere are the project's other variables that hold an access key id,
 	// by value or by stamp.
-	Elsewhere []Holding
+	Elsewhere []Holding `json:"elsewhere"`
 	// At is GitLab's own time of the answer, rounded up to a second.
-	At time.Time
+	At time.Time `json:"at"`
 }
 
 // Variable is one CI/CD variable without its value; of a variable that does not
 // exist, the way it is to be made.
 type Variable struct {
-	Exists    bool
-	Hidden    bool
-	Masked    bool
-	Protected bool
+	Exists    bool `json:"exists"`
+	Hidden    bool `json:"hidden"`
+	Masked    bool `json:"masked"`
+	Protected bool `json:"protected"`
 	// Value is the access key id that the key id variable holds; "" when it is
 	// hidden, and always for the secret variable.
-	Value string
+	Value string `json:"value"`
 	// Claims is the key id that the stamp in the description names, "" without one.
-	Claims string
+	Claims string `json:"claims"`
 	// Text is the description without the stamp.
-	Text string
+	Text string `json:"text"`
 }
 
 // Holding is a variable that holds an access key id.
 type Holding struct {
-	Variable string // its name and scope, as a person would say it
-	KeyID    string
+	Variable string `json:"variable"` // its name and scope, as a person would say it
+	KeyID    string `json:"key_id"`
 }
 
 // Redeployer brings what is published to the running service.
@@ -212,6 +215,8 @@ type Deployment struct {
 	// State is what Status means; Detail says it to a person when the word alone does not.
 	State  DeploymentState `json:"-"`
 	Detail string          `json:"-"`
+	// FinishedAt is when it succeeded, on GitLab's clock; zero before.
+	FinishedAt time.Time `json:"-"`
 }
 
 // Job is a CI job that is running.

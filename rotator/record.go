@@ -38,20 +38,23 @@ type Record struct {
 	Ref           string   `json:"ref"`
 	RefProtected  bool     `json:"ref_protected"`
 
-	StartedAt     time.Time `json:"started_at"`      // ours
-	CreatingSince time.Time `json:"creating_since"`  // IAM's; a key we made is no older
-	CreatingUntil time.Time `json:"creating_until"`  // IAM's; a key we made is no younger
-	PublishedAt   time.Time `json:"published_at"`    // GitLab's
-	DeployedAt    time.Time `json:"deployed_at"`     // ours
-	DeployedAtIAM time.Time `json:"deployed_at_iam"` // the same moment on IAM's clock
-	DeactivatedAt time.Time `json:"deactivated_at"`  // ours
-	SoakUntil     time.Time `json:"soak_until"`      // ours
+	StartedAt     time.Time `json:"started_at"`     // ours
+	CreatingSince time.Time `json:"creating_since"` // IAM's; a key we made is no older
+	CreatingUntil time.Time `json:"creating_until"` // IAM's; a key we made is no younger
+	PublishedAt   time.Time `json:"published_at"`   // GitLab's
+	DeployedAt    time.Time `json:"deployed_at"`    // GitLab's
+	RetiringSince time.Time `json:"retiring_since"` // ours; when the deployment was seen
+	SoakUntil     time.Time `json:"soak_until"`     // ours
 
-	Mark       int64       `json:"mark"` // highest pipeline id after publishing
+	// Mark is the highest pipeline id after publishing: what is above came later.
+	// Marked says that an attempt to redeploy may be under way above it.
+	Mark       int64       `json:"mark"`
+	Marked     bool        `json:"marked"`
+	Attempts   []time.Time `json:"attempts"` // ours; when redeploys were marked
 	Deployment Deployment  `json:"deployment"`
-	Attempts   []time.Time `json:"attempts"` // ours; starts of redeploys
-	Warnings   []string    `json:"warnings"`
-	Steps      []StepTime  `json:"steps"`
+
+	Warnings []string   `json:"warnings"`
+	Steps    []StepTime `json:"steps"`
 
 	LastError string    `json:"last_error"`
 	Held      string    `json:"held"`       // the reason told last

@@ -1,6 +1,9 @@
 package rotator
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Status is how a run ended.
 type Status string
@@ -38,18 +41,25 @@ type Step string
 
 // The steps, in the order of a clean rotation.
 const (
-	StepObserve    Step = "observe"
-	StepBegin      Step = "begin"
-	StepCreate     Step = "create"
-	StepProve      Step = "prove"
-	StepPublish    Step = "publish"
-	StepRedeploy   Step = "redeploy"
-	StepWait       Step = "wait"
-	StepDeactivate Step = "deactivate"
-	StepDelete     Step = "delete"
-	StepDiscard    Step = "discard"
-	StepJournal    Step = "journal"
+	StepObserve       Step = "observe"        // look at IAM, GitLab and the journal
+	StepTidy          Step = "tidy"           // delete an inactive key, to free its slot
+	StepBegin         Step = "begin"          // take the lease, say what is intended
+	StepCreate        Step = "create"         // make the new key
+	StepProve         Step = "prove"          // see it authenticate
+	StepPublishSecret Step = "publish_secret" // write the secret variable
+	StepPublishKeyID  Step = "publish_key_id" // write the key id variable
+	StepMark          Step = "mark"           // note which pipelines are older
+	StepRedeploy      Step = "redeploy"       // start the redeploy
+	StepAwait         Step = "await"          // wait until it has succeeded
+	StepDeactivate    Step = "deactivate"     // switch the old key off
+	StepDelete        Step = "delete"         // delete the old key
+	StepDiscard       Step = "discard"        // delete the new key, which was never published
+	StepRestart       Step = "restart"        // close the record, and look afresh
+	StepFinish        Step = "finish"         // close the record, the rotation is done
 )
+
+// words are the step as a person would say it.
+func (s Step) words() string { return strings.ReplaceAll(string(s), "_", " ") }
 
 // StepTime is a step that was done.
 type StepTime struct {
@@ -66,5 +76,5 @@ type StepError struct {
 	Err  error
 }
 
-func (e *StepError) Error() string { return string(e.Step) + " for " + e.User + ": " + e.Err.Error() }
+func (e *StepError) Error() string { return e.Step.words() + " for " + e.User + ": " + e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }

@@ -19,6 +19,12 @@ type Secret struct{ value string }
 // NewSecret wraps a value read from the service that made it.
 func NewSecret(value string) Secret { return Secret{value} }
 
+// UnmarshalText takes a secret in, from the environment or from JSON.
+func (s *Secret) UnmarshalText(text []byte) error {
+	s.value = string(text)
+	return nil
+}
+
 // Reveal returns the secret itself, to be sent and not to be kept.
 func (s Secret) Reveal() string { return s.value }
 

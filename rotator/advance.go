@@ -1,0 +1,230 @@
+package rotator
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Rotator rotates access keys. Its fields are its ports and its pace; all are required
+// but Watch.
+type Rotator struct {
+	Users       Users
+	Keys        Keys
+	Prober      Prober
+	Destination Destination
+	Redeployer  Redeployer
+	Journal     Journal
+	Notifier    Notifier
+	Pace        Pace
+	// Owner names this process in leases: host and process at a desk, the request
+	// id in Lambda. Every run adds something random to it.
+	Owner string
+	// Watch is told of each step as it begins, waits and ends.
+	Watch func(Progress)
+}
+
+// Pace is how long things are waited for.
+type Pace struct {
+	ProbeDelay     time.Duration // before the first probe: a negative answer is cached for seconds
+	ProbeInterval  time.Duration // longer than that cache
+	ProbeSuccesses int           // in a row: a region answers from many hosts
+	ProbeTimeout   time.Duration // then the new key is given up
+	PollInterval   time.Duration // between looks at a running deployment
+	OrphanAge      time.Duration // longer than any run: a younger unknown key is somebody's work
+}
+
+// Progress is one moment of a step, for whoever watches.
+type Progress struct {
+	User       string
+	RotationID string
+	Step       Step
+	State      ProgressState
+	Detail     string // what is happening, in words, never a secret
+	URL        string // where to look at it, when there is somewhere
+	Elapsed    time.Duration
+}
+
+// ProgressState is where a step is.
+type ProgressState string
+
+// The states of a step.
+const (
+	StepStarted ProgressState = "started"
+	StepWaiting ProgressState = "waiting"
+	StepDone    ProgressState = "done"
+	StepFailed  ProgressState = "failed"
+)
+
+const (
+	// runTime bounds a run whose context has no deadline.
+	runTime = 30 * time.Minute
+	// writeTime bounds one remote write. A run starts none after its deadline, and
+	// its lease outlasts the deadline by as much, so every write ends inside it.
+	writeTime = 30 * time.Second
+	// saveTime is kept back before the deadline, to save what is done and answer.
+	saveTime = 10 * time.Second
+	// maxSteps bounds the steps of one run, waiting not counted: a rotation after a
+	// soak that was cut short, with its retries, has fewer than forty.
+	maxSteps = 64
+)
+
+// run is one call of Advance: what it has seen, and what only it knows.
+type run struct {
+	*Rotator
+	request Request
+	owner   string
+	stop    time.Time // no step begins after it
+	lease   time.Time // until when our lease lasts, once saved
+	began   time.Time
+
+	seen     sight
+	record   Record
+	pair     KeyPair // the new key, from its creation to its publication
+	begun    bool
+	proven   bool
+	doubtful int    // writes to the variables of which nobody knows whether they were applied
+	givenUp  string // why the new key must not be published
+	warnings []string
+	finished *Record // the rotation that this run has brought to its end
+	readOnly bool    // a plan: nothing is written
+}
+
+// Advance takes a rotation as far as it can go: it looks, decides, does one thing,
+// and looks again, until the decision is an answer. There is no recovery code: the
+// next call is the recovery.
+//
+// The Result is always filled in. The error is a *RefusedError or *FailedError
+// exactly when its status is refused or failed.
+func (r *Rotator) Advance(ctx context.Context, request Request) (Result, error) {
+	if err := request.Validate(); err != nil {
+		return invalid(request, err)
+	}
+	ctx, cancel, u := r.newRun(ctx, request)
+	defer cancel()
+	v, err := u.loop(ctx)
+	return u.close(ctx, v, err)
+}
+
+func (r *Rotator) newRun(ctx context.Context, request Request) (context.Context, context.CancelFunc, *run) {
+	now := time.Now()
+	cancel := func() {}
+	deadline, bounded := ctx.Deadline()
+	if !bounded {
+		deadline = now.Add(runTime)
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+	}
+	u := &run{
+		Rotator: r,
+		request: request,
+		owner:   r.Owner + "/" + rand.Text(),
+		began:   now,
+		// A tenth of a short run is enough to answer in.
+		stop:  deadline.Add(-min(saveTime, deadline.Sub(now)/10)),
+		lease: deadline.Add(writeTime),
+	}
+	return ctx, cancel, u
+}
+
+// loop is the rotation: observe, decide, act.
+func (u *run) loop(ctx context.Context) (verdict, error) {
+	for range maxSteps {
+		if u.outOfTime(ctx) {
+			return answer(StatusWaiting, "this run's time is over in phase %s; a later run goes on", u.phase()), nil
+		}
+		o, err := u.observe(ctx)
+		if err != nil {
+			return verdict{}, u.failed(StepObserve, err)
+		}
+		v := decide(o)
+		if v.status != "" {
+			return v, nil
+		}
+		if !u.leased() && v.step != StepBegin {
+			// Take the lock, then look again.
+			if err := u.save(ctx, func(*Record) {}); err != nil {
+				return verdict{}, u.failed(v.step, err)
+			}
+			u.seen.forgetAllBut(u.seen.user)
+			continue
+		}
+		v, err = u.act(ctx, o, v)
+		if err != nil || v.status != "" {
+			return v, err
+		}
+	}
+	return verdict{}, u.failed(StepObserve, fmt.Errorf("no end after %d steps, which is a defect of this program", maxSteps))
+}
+
+func (u *run) outOfTime(ctx context.Context) bool {
+	return ctx.Err() != nil || !time.Now().Before(u.stop)
+}
+
+func (u *run) leased() bool {
+	return u.record.Lease.Owner == u.owner && !u.record.Lease.Until.IsZero()
+}
+
+func (u *run) phase() Phase {
+	if u.record.Phase == "" {
+		return PhaseIdle
+	}
+	return u.record.Phase
+}
+
+func (u *run) failed(step Step, err error) error {
+	return &StepError{Step: step, User: u.request.User, Err: err}
+}
+
+// save replaces the record by what change makes of it, and takes the lease.
+func (u *run) save(ctx context.Context, change func(*Record)) error {
+	next := u.record
+	next.User, next.UniqueID = u.request.User, u.seen.user.UniqueID
+	next.Request = u.request
+	next.Request.Force = false // it was for this run: a later one must not begin another rotation
+	next.Lease = Lease{Owner: u.owner, Until: u.lease}
+	if next.Phase == "" {
+		next.Phase = PhaseIdle
+	}
+	change(&next)
+	ctx, cancel := writeContext(ctx)
+	defer cancel()
+	saved, err := u.Journal.Save(ctx, next)
+	if err != nil {
+		return fmt.Errorf("saving the journal: %w", err)
+	}
+	u.record = saved
+	return nil
+}
+
+// writeContext lets a write end though the run is told to stop: an answer that was
+// not waited for is worse than none.
+func writeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+}
+
+// write does one write to IAM or GitLab, if the lease still covers it to its end.
+func (u *run) write(ctx context.Context, send func(context.Context) error) error {
+	if !u.leased() || time.Now().Add(writeTime).After(u.lease) {
+		return errLeaseOver
+	}
+	ctx, cancel := writeContext(ctx)
+	defer cancel()
+	return send(ctx)
+}
+
+var errLeaseOver = errors.New("the lease of this run is over, so it must not write")
+
+// warn keeps a sentence for the result.
+func (u *run) warn(format string, args ...any) {
+	u.warnings = append(u.warnings, fmt.Sprintf(format, args...))
+}
+
+func (u *run) watch(p Progress) {
+	if u.Watch == nil {
+		return
+	}
+	p.User, p.RotationID = u.request.User, u.record.RotationID
+	u.Watch(p)
+}

@@ -1,0 +1,164 @@
+package rotator
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// lookAgain is how often follow-ups look at a held record: it waits for a person.
+const lookAgain = time.Hour
+
+// RefusedError says why a request may not be served.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return "refused: " + e.Reason }
+
+// FailedError says which step failed, and what the next run will do.
+type FailedError struct{ Reason string }
+
+func (e *FailedError) Error() string { return "failed: " + e.Reason }
+
+func asError(r Result) (Result, error) {
+	switch r.Status {
+	case StatusRefused:
+		return r, &RefusedError{r.Reason}
+	case StatusFailed:
+		return r, &FailedError{r.Reason}
+	}
+	return r, nil
+}
+
+// invalid refuses a request before any remote call.
+func invalid(r Request, err error) (Result, error) {
+	return asError(Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.ProjectID, Warnings: []string{}, Steps: []StepTime{}})
+}
+
+// close ends a run: it gives the lease back, tells whoever should know, and answers.
+func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
+	if err != nil {
+		v = u.explain(ctx, err)
+	}
+	heldBefore := u.record.Held
+	record := u.record
+	if u.finished != nil {
+		record = *u.finished
+	}
+	result := u.resultOf(record, v)
+	if !u.readOnly {
+		u.putDown(ctx, v, err)
+		switch {
+		case v.status == StatusRotated && u.finished != nil:
+			u.notify(ctx, NoticeSucceeded, result)
+		case v.status == StatusFailed:
+			u.notify(ctx, NoticeFailed, result)
+		case v.status == StatusHeld && v.reason != heldBefore:
+			u.notify(ctx, NoticeHeld, result)
+		}
+		result.Warnings = u.allWarnings(record, v)
+	}
+	return asError(result)
+}
+
+// explain turns an error into the answer that it means.
+func (u *run) explain(ctx context.Context, err error) verdict {
+	switch {
+	case errors.Is(err, ErrConflict):
+		return answer(StatusBusy, "another run has taken over the rotation of %s", u.request.User)
+	case errors.Is(err, ErrNotFound):
+		return answer(StatusRefused, "%v", errors.Unwrap(err))
+	case errors.Is(err, errLeaseOver), ctx.Err() != nil:
+		return answer(StatusWaiting, "this run was stopped in phase %s; a later run goes on", u.phase())
+	}
+	return answer(StatusFailed, "%v; %s", err, u.nextRun())
+}
+
+// nextRun says what the next run will do after this one failed.
+func (u *run) nextRun() string {
+	switch u.phase() {
+	case PhaseCreating:
+		return fmt.Sprintf("a key may have been made: the next run looks for it from %s on, deletes it and starts over", stamp(u.record.CreatingSince.Add(u.Pace.OrphanAge)))
+	case PhaseCreated:
+		return "the next run finishes publishing the new key if its secret is in place, else deletes it and starts over; the old key works"
+	case PhasePublished:
+		return "the next run redeploys; both keys work"
+	case PhaseRedeploying:
+		return "the next run looks at the deployment again; both keys work"
+	case PhaseRetiring:
+		return "the next run looks again, then retires the old key"
+	case PhaseSoaking:
+		return "the next run deletes the old key"
+	}
+	return "nothing was changed; the next run tries again"
+}
+
+// putDown gives the lease back, with what a later run and a person should know. A
+// run that never had the lease writes only that it is held.
+func (u *run) putDown(ctx context.Context, v verdict, cause error) {
+	held := v.status == StatusHeld && u.record.InFlight()
+	if !u.leased() && !held || errors.Is(cause, ErrConflict) {
+		return
+	}
+	err := u.save(ctx, func(r *Record) {
+		r.Lease.Until = time.Time{}
+		r.Held, r.LookAgain = "", time.Time{}
+		if held {
+			r.Held, r.LookAgain = v.reason, time.Now().Add(lookAgain).UTC()
+		}
+		if cause != nil {
+			r.LastError = cause.Error()
+		}
+	})
+	if err != nil && !errors.Is(err, ErrConflict) {
+		u.warn("the lease could not be given back, it ends at %s: %v", stamp(u.lease), err)
+	}
+}
+
+// notify tells others; that it cannot is told in the result.
+func (u *run) notify(ctx context.Context, n Notice, r Result) {
+	ctx, cancel := writeContext(ctx)
+	defer cancel()
+	if err := u.Notifier.Notify(ctx, n, r); err != nil {
+		u.warn("nobody was notified that the rotation %s: %v", n, err)
+	}
+}
+
+func (u *run) result(v verdict) Result { return u.resultOf(u.record, v) }
+
+// resultOf puts a verdict about a rotation into the words of the contract.
+func (u *run) resultOf(r Record, v verdict) Result {
+	result := Result{
+		Status: v.status, Reason: v.reason, User: u.request.User, ProjectID: u.request.ProjectID,
+		RotationID: r.RotationID, PreviousKeyID: r.PreviousKeyID, CurrentKeyID: v.keyID,
+		Warnings: u.allWarnings(r, v), Steps: slices.Concat([]StepTime{}, r.Steps),
+	}
+	switch r.Phase {
+	case PhaseCreating, PhaseCreated:
+		result.CurrentKeyID = r.PreviousKeyID
+	case PhasePublished, PhaseRedeploying, PhaseRetiring, PhaseSoaking:
+		result.CurrentKeyID = r.NewKeyID
+	}
+	if r.Deployment.Kind != "" {
+		result.Deployment = &r.Deployment
+	}
+	if !v.nextDue.IsZero() {
+		result.NextDue = &v.nextDue
+	}
+	if r.Phase == PhaseSoaking && r.SoakUntil.After(time.Now()) {
+		result.SoakUntil = &r.SoakUntil
+	}
+	return result
+}
+
+func (u *run) allWarnings(r Record, v verdict) []string {
+	return slices.Concat([]string{}, r.Warnings, v.warnings, u.warnings)
+}
+
+// newRotationID sorts by time and is told apart from others of the same second.
+func newRotationID(now time.Time) string {
+	return now.UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:8])
+}

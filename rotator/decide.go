@@ -1,0 +1,393 @@
+package rotator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Policy: numbers that are decided here, with their reasons.
+const (
+	// keyLimit is IAM's quota of keys per user, active or not. Racing creates can
+	// pass it, so more are met, and refused.
+	keyLimit = 2
+	// redeployAttempts in redeployWindow: enough to ride out a bad day of GitLab,
+	// too few to burn runner minutes on a pipeline that is broken.
+	redeployAttempts = 3
+	redeployWindow   = 24 * time.Hour
+	// holderPatience is how long jobs that hold the previous key are waited for
+	// before a person is asked: longer than GitLab's longest default job timeout.
+	holderPatience = 24 * time.Hour
+)
+
+// observed is everything that a decision rests on. decide adds nothing to it: no
+// clock, no call. What a phase does not need is left zero.
+type observed struct {
+	now     time.Time // ours
+	iamNow  time.Time
+	gitLab  time.Time     // GitLab's now
+	left    time.Duration // until the run must stop; negative: no time
+	whole   time.Duration // the run had in all
+	needed  time.Duration // from creating a key until it is safely published
+	orphan  time.Duration // ORPHAN_AGE
+	owner   string        // who we are, as the lease says it
+	request Request
+
+	record    Record
+	user      User
+	keys      []AccessKey
+	preflight Preflight
+	published Published
+	deployed  Deployment
+	holders   []Job
+	// lastUse is that of the key which suspect names; lastUseErr: it could not be read.
+	lastUse    LastUse
+	lastUseErr error
+
+	// What only the run that did it knows.
+	begun    bool   // this run saved the intent to create, and has not created yet
+	havePair bool   // this run holds the new secret
+	proven   bool   // and saw it authenticate
+	givenUp  string // why the new key is not to be published; "" as long as it is
+	readOnly bool   // this is a plan
+}
+
+// verdict is the next step, or the answer when there is none.
+type verdict struct {
+	step   Step
+	status Status
+	reason string
+	keyID  string // the key that the step is about, or the published one
+	// previous is the key that a rotation which begins is to retire, adopt the new
+	// key whose secret was published by a rotation that the journal lost.
+	previous, adopt string
+	nextDue         time.Time
+	warnings        []string
+}
+
+func do(s Step, keyID, format string, args ...any) verdict {
+	return verdict{step: s, keyID: keyID, reason: fmt.Sprintf(format, args...)}
+}
+
+func answer(s Status, format string, args ...any) verdict {
+	return verdict{status: s, reason: fmt.Sprintf(format, args...)}
+}
+
+// decide says what to do next, and why. It is pure. Refusals come first, then the
+// phase decides; each phase says what a crash in it leaves.
+func decide(o observed) verdict {
+	if v := refusals(o); len(v) > 0 {
+		return v[0]
+	}
+	switch o.record.Phase {
+	case PhaseCreating:
+		return decideCreating(o)
+	case PhaseCreated:
+		return decideCreated(o)
+	case PhasePublished:
+		return decidePublished(o)
+	case PhaseRedeploying:
+		return decideRedeploying(o)
+	case PhaseRetiring:
+		return decideRetiring(o)
+	case PhaseSoaking:
+		return decideSoaking(o)
+	default:
+		return decideIdle(o)
+	}
+}
+
+// refusals are the reasons not to look any further.
+func refusals(o observed) []verdict {
+	var all []verdict
+	for _, refusal := range []func(observed) (verdict, bool){unbound, busy, otherUser, elsewhereInFlight} {
+		if v, refused := refusal(o); refused {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// unbound: an event must never be able to send one service's key to another
+// project, nor rotate one of several places under the others.
+func unbound(o observed) (verdict, bool) {
+	bound, id := strings.Fields(o.user.Binding), fmt.Sprint(o.request.ProjectID)
+	switch {
+	case !slices.Contains(bound, id):
+		return answer(StatusRefused, "user %s is not bound to project %s: if its key belongs there, tag the user, credential-rotator:project-ids = %s",
+			o.user.Name, id, strings.Join(append(bound, id), " ")), true
+	case slices.ContainsFunc(bound, func(b string) bool { return b != id }):
+		return answer(StatusRefused, "user %s is bound to the projects %s, and this request covers only %s: the others would keep a key that is going to be deleted; give each project a user of its own",
+			o.user.Name, strings.Join(bound, ", "), id), true
+	}
+	return verdict{}, false
+}
+
+func busy(o observed) (verdict, bool) {
+	l := o.record.Lease
+	if l.Owner == o.owner || !l.Held(o.now) {
+		return verdict{}, false
+	}
+	return answer(StatusBusy, "another run holds the rotation of %s until %s", o.user.Name, stamp(l.Until)), true
+}
+
+// otherUser: whoever deletes and re-creates a user makes another one, with other
+// keys. What the record says is not about it.
+func otherUser(o observed) (verdict, bool) {
+	if o.record.UniqueID == "" || o.record.UniqueID == o.user.UniqueID || o.request.Force {
+		return verdict{}, false
+	}
+	return answer(StatusRefused, "user %s was deleted and made again (%s, the journal knows %s): if that was meant, run once with force, which drops what the journal knows",
+		o.user.Name, o.user.UniqueID, o.record.UniqueID), true
+}
+
+// elsewhereInFlight: a rotation ends where it began.
+func elsewhereInFlight(o observed) (verdict, bool) {
+	if !o.record.InFlight() || o.record.UniqueID != o.user.UniqueID || o.record.Request.Place() == o.request.Place() {
+		return verdict{}, false
+	}
+	p := o.record.Request.Place()
+	return answer(StatusRefused, "a rotation of %s is in flight for project %d, %s and %s [%s]: let it end before the key moves to another place",
+		o.user.Name, p.ProjectID, p.KeyIDVariable, p.SecretVariable, p.EnvironmentScope), true
+}
+
+// decideIdle: nothing is in flight.
+func decideIdle(o observed) verdict {
+	if len(o.keys) > keyLimit {
+		return answer(StatusRefused, "user %s has %d keys, more than IAM allows, so somebody raced: delete those that nobody uses (%s)", o.user.Name, len(o.keys), keyIDs(o.keys))
+	}
+	if len(o.user.Quarantine) > 0 && !o.request.Force {
+		return answer(StatusRefused, "AWS attached %s to user %s: its key has leaked; look into it, then run with force, which replaces the key (the policy stays until a person detaches it)",
+			strings.Join(o.user.Quarantine, ", "), o.user.Name)
+	}
+	if faults := preflightFaults(o); len(faults) > 0 {
+		return answer(StatusRefused, "%s", strings.Join(faults, "; "))
+	}
+	p := publishedKeyID(o)
+	if v, torn := adoptTorn(o, p); torn {
+		return v
+	}
+	switch len(o.keys) {
+	case 0:
+		return begin(o, "", "user has no key yet")
+	case 1:
+		return decideOneKey(o, o.keys[0], p)
+	default:
+		return decideTwoKeys(o, p)
+	}
+}
+
+func decideOneKey(o observed, k AccessKey, p string) verdict {
+	missing := !o.published.KeyID.Exists || !o.published.Secret.Exists
+	if k.ID == p {
+		reason, due := isDue(o, k)
+		if !due && missing {
+			reason, due = o.request.SecretAccessKeyVariable+" is missing", true
+		}
+		switch {
+		case due && k.Status != KeyActive && !o.request.Force:
+			return answer(StatusHeld, "the published key %s is %s, so somebody switched it off: switch it on again, or run with force to replace it", k.ID, strings.ToLower(string(k.Status)))
+		case due:
+			return begin(o, k.ID, reason)
+		}
+		return notDue(o, k)
+	}
+	if !missing && !o.request.Force {
+		return answer(StatusHeld, "%s holds %s, which is no key of user %s (it has %s): correct the variables, or run with force to publish a new key over them", o.request.AccessKeyIDVariable, orNothing(p), o.user.Name, k.ID)
+	}
+	reason := "the variables held no key of this user"
+	if o.request.RetireKey == k.ID {
+		return begin(o, k.ID, reason)
+	}
+	v := begin(o, "", reason)
+	v.warnings = append(v.warnings, fmt.Sprintf("%s was not published, so it was left active: once nobody uses it, delete it, or name it in retire_key", k.ID))
+	return v
+}
+
+func decideTwoKeys(o observed, p string) verdict {
+	i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == p })
+	if i < 0 {
+		return answer(StatusHeld, "user %s has two keys (%s), and %s holds %s: which one the service uses cannot be told; delete the one that nobody uses", o.user.Name, keyIDs(o.keys), o.request.AccessKeyIDVariable, orNothing(p))
+	}
+	k, other := o.keys[i], o.keys[1-i]
+	reason, due := isDue(o, k)
+	if !due && !o.published.Secret.Exists {
+		reason, due = o.request.SecretAccessKeyVariable+" is missing", true
+	}
+	start := begin(o, k.ID, reason)
+	switch {
+	case !due:
+		v := notDue(o, k)
+		v.warnings = append(v.warnings, fmt.Sprintf("user %s has a second key, %s (%s): it is in the way of the next rotation", o.user.Name, other.ID, strings.ToLower(string(other.Status))))
+		return v
+	case start.step == "":
+		return start
+	case other.Status != KeyActive:
+		return do(StepTidy, other.ID, "%s, and the slot of %s, which is inactive, is needed", reason, other.ID)
+	case o.request.RetireKey == other.ID:
+		return do(StepDeactivate, other.ID, "%s, and retire_key names %s, whose slot is needed", reason, other.ID)
+	}
+	return answer(StatusHeld, "%s is active, not ours, last used %s: its slot is needed because %s; delete it, or name it in retire_key", other.ID, lastUsed(o), reason)
+}
+
+// adoptTorn finds a torn pair that no record tells of (the journal was lost at the
+// worst moment). Our own stamps say so: the id variable still holds the key it was
+// stamped with, the secret variable was stamped with another. When that key lives,
+// finishing needs no secret; when it does not, only a new key mends it.
+func adoptTorn(o observed, p string) (verdict, bool) {
+	claims := o.published.Secret.Claims
+	if p == "" || o.published.KeyID.Claims != p || claims == "" || claims == p {
+		return verdict{}, false
+	}
+	reason := fmt.Sprintf("the pair is torn: the secret is that of %s, the id that of %s", claims, p)
+	prev := ""
+	if hasKey(o.keys, p) {
+		prev = p
+	}
+	if i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == claims && k.Status == KeyActive }); i >= 0 {
+		v := do(StepBegin, claims, "%s", reason)
+		v.previous, v.adopt = prev, claims
+		return v, true
+	}
+	if len(o.keys) < keyLimit {
+		return begin(o, prev, reason), true
+	}
+	return verdict{}, false
+}
+
+// begin starts a rotation when the run has the time to bring a key from its
+// creation to its publication: in between, its secret exists nowhere else.
+func begin(o observed, previous, reason string) verdict {
+	switch {
+	case o.whole < o.needed:
+		return answer(StatusFailed, "%s, but a run of %s is too short for it: a new key needs %s until it is safely published; raise the function's timeout or RUN_TIMEOUT", reason, round(o.whole), round(o.needed))
+	case o.left < o.needed:
+		return answer(StatusWaiting, "%s; the next run begins, this one has too little time left", reason)
+	}
+	v := do(StepBegin, previous, "%s", reason)
+	v.previous = previous
+	return v
+}
+
+// isDue: the age is the key's, on IAM's clock; no timer's.
+func isDue(o observed, k AccessKey) (string, bool) {
+	reason := fmt.Sprintf("key %s was %d days old", k.ID, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)))
+	if o.request.Force {
+		return reason + ", and it was forced", true
+	}
+	return reason, !o.iamNow.Before(dueAt(o.request, k))
+}
+
+func dueAt(r Request, k AccessKey) time.Time {
+	return k.CreatedAt.Add(time.Duration(r.MaxAgeDays-r.LeadDays) * 24 * time.Hour)
+}
+
+func notDue(o observed, k AccessKey) verdict {
+	due := dueAt(o.request, k)
+	v := answer(StatusNotDue, "key %s is %d days old and due on %s", k.ID, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)), due.Format(time.DateOnly))
+	v.keyID, v.nextDue = k.ID, due
+	v.warnings = o.preflight.Warnings
+	return v
+}
+
+// preflightFaults: everything that would keep a rotation from succeeding, found
+// before a key is made.
+func preflightFaults(o observed) []string {
+	faults := slices.Concat(o.preflight.Faults, o.published.Faults)
+	if o.preflight.ReadOnly && !o.readOnly {
+		faults = append(faults, "the GitLab token may only read: give it the scope api")
+	}
+	for name, v := range map[string]Variable{o.request.AccessKeyIDVariable: o.published.KeyID, o.request.SecretAccessKeyVariable: o.published.Secret} {
+		if v.Exists && v.Protected && o.preflight.Ref != "" && !o.preflight.RefProtected {
+			faults = append(faults, fmt.Sprintf("%s is protected, and %s is not a protected branch or tag: its jobs would not get the key; protect it, or redeploy a ref that is", name, o.preflight.Ref))
+		}
+	}
+	slices.Sort(faults)
+	p := publishedKeyID(o)
+	for _, h := range o.published.Elsewhere {
+		if h.KeyID == p || h.KeyID == o.request.RetireKey || (p == "" && hasKey(o.keys, h.KeyID)) {
+			faults = append(faults, fmt.Sprintf("%s holds the key %s as well, and would be left with a key that is deleted: give it a user of its own, or remove it", h.Variable, h.KeyID))
+		}
+	}
+	if o.request.RetireKey != "" && o.request.RetireKey == p {
+		faults = append(faults, fmt.Sprintf("retire_key names %s, the key that is published: it is replaced, not retired", p))
+	}
+	return faults
+}
+
+// publishedKeyID is the key that the variables hand out, "" when that cannot be
+// told. A value outranks a stamp: people edit values and leave descriptions.
+func publishedKeyID(o observed) string {
+	v := o.published.KeyID
+	switch {
+	case !v.Exists:
+		return ""
+	case v.Value != "":
+		return v.Value
+	case !v.Hidden:
+		return ""
+	case v.Claims == "" && len(o.keys) == 1:
+		return o.keys[0].ID
+	}
+	return v.Claims
+}
+
+// suspect is the key whose last use the decision rests on, "" for none.
+func suspect(o observed) string {
+	switch o.record.Phase {
+	case PhaseCreating:
+		if c := orphans(o); len(c) == 1 {
+			return c[0].ID
+		}
+	case PhaseRetiring:
+		return o.record.PreviousKeyID
+	case PhaseSoaking:
+		if o.request.SoakHours > 0 { // without a soak it was read a moment ago
+			return o.record.PreviousKeyID
+		}
+	case PhaseIdle, "":
+		i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == publishedKeyID(o) })
+		if len(o.keys) == keyLimit && i >= 0 && o.keys[1-i].Status == KeyActive {
+			return o.keys[1-i].ID
+		}
+	}
+	return ""
+}
+
+func hasKey(keys []AccessKey, id string) bool {
+	return slices.ContainsFunc(keys, func(k AccessKey) bool { return k.ID == id })
+}
+
+func keyIDs(keys []AccessKey) string {
+	ids := make([]string, len(keys))
+	for i, k := range keys {
+		ids[i] = k.ID
+	}
+	return strings.Join(ids, ", ")
+}
+
+func lastUsed(o observed) string {
+	switch {
+	case o.lastUseErr != nil:
+		return "nobody knows when (" + o.lastUseErr.Error() + ")"
+	case o.lastUse.At.IsZero():
+		return "never"
+	}
+	at := stamp(o.lastUse.At)
+	if o.lastUse.Region != "" {
+		return at + " by " + o.lastUse.Service + " in " + o.lastUse.Region
+	}
+	return at + " by " + o.lastUse.Service
+}
+
+func orNothing(id string) string {
+	if id == "" {
+		return "nothing that can be read"
+	}
+	return id
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+func round(d time.Duration) time.Duration { return d.Round(max(d/100, time.Millisecond)) }

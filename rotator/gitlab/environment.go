@@ -1,0 +1,143 @@
+package gitlab
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
+	"credential-rotator/rotator"
+)
+
+// inEnvironment looks for a deployment to the environment that began after
+// publishing. One that succeeded serves, whoever made it. Without one, a pipeline
+// that succeeded has not deployed: d says what it did.
+func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotator.Deployment) (rotator.Deployment, error) {
+	list, resp, err := c.api.Deployments.ListProjectDeployments(r.ProjectID, &gitlab.ListProjectDeploymentsOptions{
+		// The newest first, of any status. A hundred are more than can follow one
+		// publishing and still matter.
+		ListOptions: gitlab.ListOptions{PerPage: 100},
+		Environment: new(r.Environment),
+		OrderBy:     new("id"), Sort: new("desc"),
+	}, gitlab.WithContext(ctx))
+	if err != nil {
+		return rotator.Deployment{}, c.explain(resp, err)
+	}
+	for _, dep := range list {
+		if dep == nil || dep.Status != "success" {
+			continue
+		}
+		after, err := c.beganAfter(ctx, r, dep)
+		if err != nil {
+			return rotator.Deployment{}, err
+		}
+		if after {
+			return serving(r, dep, d), nil
+		}
+	}
+	if d.State != rotator.DeploymentSucceeded {
+		return d, nil
+	}
+	return undeployed(r, list, d), nil
+}
+
+// beganAfter tells whether a deployment's job began after publishing, and so got
+// the new pair: by time, or by order when the seconds that were rounded hide it.
+func (c *Client) beganAfter(ctx context.Context, r rotator.Redeploy, dep *gitlab.Deployment) (bool, error) {
+	if dep.Deployable.ID == 0 { // made through the API, without a job
+		return dep.CreatedAt != nil && !dep.CreatedAt.Before(r.PublishedAt), nil
+	}
+	if at := dep.Deployable.StartedAt; at != nil && !at.Before(r.PublishedAt) {
+		return true, nil
+	}
+	return c.isLater(ctx, r, dep.Deployable.Pipeline.ID)
+}
+
+// isLater tells whether a pipeline was made after publishing: it is above the mark,
+// and none of the child pipelines, which the mark does not count. The ones above
+// the mark that are not ours cost one call.
+func (c *Client) isLater(ctx context.Context, r rotator.Redeploy, pipeline int64) (bool, error) {
+	if pipeline <= r.After || pipeline == r.ID {
+		return pipeline > r.After, nil
+	}
+	p, resp, err := c.api.Pipelines.GetPipeline(r.ProjectID, pipeline, gitlab.WithContext(ctx))
+	if err != nil {
+		why := c.explain(resp, err)
+		if why.notFound() {
+			return false, nil
+		}
+		return false, why
+	}
+	return p != nil && p.Source != "" && p.Source != "parent_pipeline", nil
+}
+
+// serving is the deployment that brought the pair, as that of our own pipeline when
+// it is.
+func serving(r rotator.Redeploy, dep *gitlab.Deployment, pipeline rotator.Deployment) rotator.Deployment {
+	d := rotator.Deployment{
+		Kind: kindDeployment, ID: dep.ID, URL: dep.Deployable.Pipeline.WebURL,
+		Status: dep.Status, State: rotator.DeploymentSucceeded,
+		FinishedAt: firstTime(dep.Deployable.FinishedAt, dep.UpdatedAt, dep.CreatedAt),
+	}
+	if pipeline.ID == 0 || dep.Deployable.Pipeline.ID != pipeline.ID {
+		d.Detail = fmt.Sprintf("deployment %d to %s began after publishing", dep.ID, r.Environment)
+		return d
+	}
+	d.Kind, d.ID, d.URL = pipeline.Kind, pipeline.ID, pipeline.URL
+	if pipeline.State != rotator.DeploymentSucceeded {
+		d.Detail = fmt.Sprintf("its deployment %d to %s succeeded, though the pipeline is %s", dep.ID, r.Environment, pipeline.Status)
+	}
+	return d
+}
+
+// undeployed is a pipeline that succeeded without a deployment that did. One that
+// is still to come, or waits for somebody, is waited for.
+func undeployed(r rotator.Redeploy, list []*gitlab.Deployment, d rotator.Deployment) rotator.Deployment {
+	for _, dep := range list {
+		if dep == nil || !isNew(r, dep) {
+			continue
+		}
+		s := pending(dep)
+		if s == rotator.DeploymentNone {
+			continue
+		}
+		d.State, d.FinishedAt = s, time.Time{}
+		d.Detail = fmt.Sprintf("pipeline %d succeeded, its deployment %d to %s is %s", d.ID, dep.ID, r.Environment, dep.Status)
+		if dep.Deployable.Pipeline.ID != d.ID {
+			d.Detail = fmt.Sprintf("pipeline %d succeeded but made no deployment to %s; deployment %d there is %s", d.ID, r.Environment, dep.ID, dep.Status)
+		}
+		return d
+	}
+	d.State, d.FinishedAt = rotator.DeploymentFailed, time.Time{}
+	d.Detail = fmt.Sprintf("pipeline %d succeeded but made no deployment to %s", d.ID, r.Environment)
+	return d
+}
+
+// isNew tells, well enough for one that is only waited for, whether a deployment
+// was made after publishing.
+func isNew(r rotator.Redeploy, dep *gitlab.Deployment) bool {
+	return dep.Deployable.Pipeline.ID > r.After || dep.CreatedAt != nil && !dep.CreatedAt.Before(r.PublishedAt)
+}
+
+// pending is what becomes of a deployment that has not ended: DeploymentNone when
+// it has, or when its job has without it.
+func pending(dep *gitlab.Deployment) rotator.DeploymentState {
+	switch dep.Status {
+	case "blocked":
+		return rotator.DeploymentBlocked
+	case "created", "running":
+		if dep.Deployable.ID == 0 {
+			return rotator.DeploymentRunning
+		}
+		switch s := state(dep.Deployable.Status); s {
+		case rotator.DeploymentFailed:
+			return rotator.DeploymentNone
+		case rotator.DeploymentSucceeded: // the deployment follows its job
+			return rotator.DeploymentRunning
+		default:
+			return s
+		}
+	}
+	return rotator.DeploymentNone
+}

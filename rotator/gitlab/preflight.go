@@ -1,0 +1,135 @@
+package gitlab
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
+	"credential-rotator/rotator"
+)
+
+// expiryNotice is how long before its end a token is worth a warning: a rotation
+// in flight, and the person who makes the next token, both need time.
+const expiryNotice = 30 * 24 * time.Hour
+
+// Preflight looks at the token, the project and the ref, in three calls (four when
+// the ref is a tag). What concerns the variables is for Read to tell.
+func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
+	pre := &rotator.Preflight{}
+	for _, look := range []func(context.Context, rotator.Request, *rotator.Preflight) error{c.lookAtToken, c.lookAtProject, c.lookAtRef} {
+		if err := look(ctx, r, pre); err != nil {
+			return rotator.Preflight{}, err
+		}
+		if len(pre.Faults) > 0 {
+			break // what comes next would only fail for the same reason
+		}
+	}
+	return *pre, nil
+}
+
+// lookAtToken: instances that do not know the endpoint, and fine-grained tokens
+// that may not use it, are gone on with: the project will tell.
+func (c *Client) lookAtToken(ctx context.Context, _ rotator.Request, pre *rotator.Preflight) error {
+	token, resp, err := c.api.PersonalAccessTokens.GetSinglePersonalAccessToken(gitlab.WithContext(ctx))
+	if err != nil {
+		why := c.explain(resp, err)
+		switch {
+		case why.foreign:
+		case why.status == http.StatusUnauthorized:
+			pre.Faults = append(pre.Faults, why.text)
+			return nil
+		case why.status == http.StatusForbidden, why.status == http.StatusNotFound:
+			return nil
+		}
+		return fmt.Errorf("looking at the GitLab token: %w", why)
+	}
+	if token == nil {
+		return nil
+	}
+	const fineGrained = "granular" // permissions instead of scopes; GitLab 18.10 and newer
+	switch {
+	case slices.Contains(token.Scopes, "api"), slices.Contains(token.Scopes, fineGrained):
+	case slices.Contains(token.Scopes, "read_api"):
+		pre.ReadOnly = true
+	default:
+		pre.Faults = append(pre.Faults, fmt.Sprintf("the GitLab token has the scopes %q: it needs api (read_api is enough for a plan)", strings.Join(token.Scopes, " ")))
+	}
+	if token.ExpiresAt != nil {
+		if ends := time.Time(*token.ExpiresAt); time.Until(ends) < expiryNotice {
+			pre.Warnings = append(pre.Warnings, fmt.Sprintf("the GitLab token expires on %s: make a new one before", ends.Format(time.DateOnly)))
+		}
+	}
+	return nil
+}
+
+// lookAtProject also finds the default branch.
+func (c *Client) lookAtProject(ctx context.Context, r rotator.Request, pre *rotator.Preflight) error {
+	fault := func(format string, args ...any) {
+		pre.Faults = append(pre.Faults, fmt.Sprintf(format, args...))
+	}
+	project, resp, err := c.api.Projects.GetProject(r.ProjectID, nil, gitlab.WithContext(ctx))
+	if err != nil {
+		why := c.explain(resp, err)
+		switch {
+		case why.notFound():
+			fault("project %d does not exist, or the GitLab token cannot see it: correct project_id, or add the token's user to the project", r.ProjectID)
+			return nil
+		case !why.foreign && (why.status == http.StatusUnauthorized || why.status == http.StatusForbidden):
+			fault("%s", why.text)
+			return nil
+		}
+		return fmt.Errorf("looking at project %d: %w", r.ProjectID, why)
+	}
+	if project == nil || project.ID != r.ProjectID {
+		return fmt.Errorf("looking at project %d: GitLab answered with another project", r.ProjectID)
+	}
+	if project.Archived {
+		fault("project %d is archived, so nothing can be written or run in it: unarchive it, or stop rotating for it", r.ProjectID)
+	}
+	if r.Redeploy != rotator.RedeployNone && project.BuildsAccessLevel == gitlab.DisabledAccessControl {
+		fault(`CI/CD is switched off in project %d: switch it on (Settings > General > Visibility), or rotate with redeploy "none"`, r.ProjectID)
+	}
+	pre.Ref = r.Ref
+	if pre.Ref == "" {
+		pre.Ref = project.DefaultBranch
+	}
+	if pre.Ref == "" && r.Redeploy != rotator.RedeployNone {
+		fault("project %d has no default branch to redeploy: push one, or name a ref", r.ProjectID)
+	}
+	return nil
+}
+
+// lookAtRef finds the ref, a branch or else a tag, and whether it is protected.
+func (c *Client) lookAtRef(ctx context.Context, r rotator.Request, pre *rotator.Preflight) error {
+	if pre.Ref == "" {
+		return nil
+	}
+	branch, resp, err := c.api.Branches.GetBranch(r.ProjectID, pre.Ref, gitlab.WithContext(ctx))
+	if err == nil && branch != nil {
+		pre.RefProtected = branch.Protected
+		return nil
+	}
+	why := c.explain(resp, err)
+	if why.notFound() {
+		tag, resp, err := c.api.Tags.GetTag(r.ProjectID, pre.Ref, gitlab.WithContext(ctx))
+		if err == nil && tag != nil {
+			pre.RefProtected = tag.Protected
+			return nil
+		}
+		why = c.explain(resp, err)
+	}
+	switch {
+	case why.notFound():
+		pre.Faults = append(pre.Faults, fmt.Sprintf("project %d has no branch or tag %q: correct ref", r.ProjectID, pre.Ref))
+	case why.status == http.StatusForbidden && !why.foreign:
+		pre.Faults = append(pre.Faults, fmt.Sprintf("the branches of project %d cannot be read: %s", r.ProjectID, why.text))
+	default:
+		return fmt.Errorf("looking at ref %s of project %d: %w", pre.Ref, r.ProjectID, why)
+	}
+	return nil
+}

@@ -1,0 +1,206 @@
+package rotator
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// sight is what a run has read and may still believe. observe fills in what the
+// phase needs and is not here; whatever an act makes doubtful is forgotten, so that
+// it is read again right before the next decision.
+type sight struct {
+	loaded      bool // the record
+	user        User
+	userAt      time.Time // ours, when IAM said its own time
+	keys        *[]AccessKey
+	preflight   *Preflight
+	published   *Published
+	publishedAt time.Time // ours, when GitLab said its own time
+	deployed    *Deployment
+	holders     *[]Job
+	lastUse     *LastUse
+	lastUseErr  error
+}
+
+// forgetAllBut keeps only who the user is: that was asked a moment ago.
+func (s *sight) forgetAllBut(u User) {
+	*s = sight{loaded: true, user: u, userAt: s.userAt}
+}
+
+// observe looks at what the phase needs to decide, and at nothing else.
+func (u *run) observe(ctx context.Context) (observed, error) {
+	if err := u.lookAtUser(ctx); err != nil {
+		return observed{}, err
+	}
+	if o := u.observed(); len(refusals(o)) > 0 {
+		return o, nil
+	}
+	for _, look := range u.looks() {
+		if err := look(ctx); err != nil {
+			return observed{}, err
+		}
+	}
+	return u.observed(), nil
+}
+
+// looks are the reads of a phase, in order.
+func (u *run) looks() []func(context.Context) error {
+	switch u.phase() {
+	case PhaseCreating:
+		if u.begun {
+			return nil
+		}
+		return []func(context.Context) error{u.lookAtKeys, u.lookAtPublished, u.lookAtLastUse}
+	case PhaseCreated:
+		if u.pair.ID != "" {
+			return []func(context.Context) error{u.lookAtPublished}
+		}
+		return []func(context.Context) error{u.lookAtKeys, u.lookAtPublished}
+	case PhasePublished, PhaseRedeploying:
+		return []func(context.Context) error{u.lookAtDeployment}
+	case PhaseRetiring:
+		overlap := u.record.RetiringSince.Add(hours(u.request.OverlapHours))
+		if u.record.PreviousKeyID == "" || time.Now().Before(overlap) {
+			return nil
+		}
+		return []func(context.Context) error{u.lookAtHolders, u.lookAtKeys, u.lookAtLastUse, u.lookAtPublished}
+	case PhaseSoaking:
+		return []func(context.Context) error{u.lookAtKeys, u.lookAtLastUse, u.lookAtPublished}
+	default:
+		return []func(context.Context) error{u.lookAtKeys, u.lookBefore, u.lookAtPublished, u.lookAtLastUse}
+	}
+}
+
+func (u *run) observed() observed {
+	now := time.Now()
+	o := observed{
+		now: now, left: u.stop.Sub(now), whole: u.stop.Sub(u.began), needed: u.Pace.untilPublished(), orphan: u.Pace.OrphanAge,
+		owner: u.owner, request: u.request, record: u.record, user: u.seen.user, readOnly: u.readOnly,
+		lastUseErr: u.seen.lastUseErr,
+		begun:      u.begun, havePair: u.pair.ID != "", proven: u.proven, givenUp: u.givenUp,
+		iamNow: u.seen.user.At.Add(now.Sub(u.seen.userAt)),
+	}
+	o.keys = valueOr(u.seen.keys)
+	o.preflight = valueOr(u.seen.preflight)
+	o.published = valueOr(u.seen.published)
+	o.deployed = valueOr(u.seen.deployed)
+	o.holders = valueOr(u.seen.holders)
+	o.lastUse = valueOr(u.seen.lastUse)
+	if u.seen.published != nil {
+		o.gitLab = o.published.At.Add(now.Sub(u.seen.publishedAt))
+	}
+	return o
+}
+
+// untilPublished is how long a secret exists only in this process, if all goes well.
+func (p Pace) untilPublished() time.Duration {
+	const publishing = 5 * time.Second // two writes and the reads before them, unhurried
+	probing := p.ProbeDelay + time.Duration(p.ProbeSuccesses-1)*p.ProbeInterval
+	return probing + min(publishing, probing)
+}
+
+func valueOr[T any](p *T) T {
+	if p == nil {
+		return *new(T)
+	}
+	return *p
+}
+
+func (u *run) lookAtUser(ctx context.Context) error {
+	if !u.seen.loaded {
+		record, err := u.Journal.Load(ctx, u.request.User)
+		if err != nil {
+			return err
+		}
+		u.record, u.seen.loaded = record, true
+	}
+	if u.seen.userAt.IsZero() {
+		user, err := u.Users.User(ctx, u.request.User)
+		if err != nil {
+			return err
+		}
+		u.seen.user, u.seen.userAt = user, time.Now()
+	}
+	if u.request.Force && u.record.UniqueID != u.seen.user.UniqueID {
+		u.record = Record{Version: u.record.Version, Lease: u.record.Lease} // what it says is about another user
+	}
+	return nil
+}
+
+func (u *run) lookAtKeys(ctx context.Context) error {
+	if u.seen.keys != nil {
+		return nil
+	}
+	keys, err := u.Keys.List(ctx, u.request.User)
+	u.seen.keys = &keys
+	return err
+}
+
+// lookBefore is the preflight. With a fault the rest need not be looked at.
+func (u *run) lookBefore(ctx context.Context) error {
+	if u.seen.preflight != nil {
+		return nil
+	}
+	p, err := u.Destination.Preflight(ctx, u.request)
+	u.seen.preflight = &p
+	return err
+}
+
+func (u *run) lookAtPublished(ctx context.Context) error {
+	if u.seen.published != nil || len(valueOr(u.seen.preflight).Faults) > 0 {
+		return nil
+	}
+	p, err := u.Destination.Read(ctx, u.request.Place())
+	if errors.Is(err, ErrRefused) && !u.record.InFlight() {
+		p, err = Published{Faults: []string{err.Error()}}, nil
+	}
+	u.seen.published, u.seen.publishedAt = &p, time.Now()
+	return err
+}
+
+func (u *run) lookAtDeployment(ctx context.Context) error {
+	if u.seen.deployed != nil {
+		return nil
+	}
+	if u.request.Redeploy == RedeployNone {
+		u.seen.deployed = &Deployment{}
+		return nil
+	}
+	d, err := u.Redeployer.Check(ctx, u.redeploy())
+	u.seen.deployed = &d
+	return err
+}
+
+func (u *run) lookAtHolders(ctx context.Context) error {
+	if u.seen.holders != nil {
+		return nil
+	}
+	jobs, err := u.Redeployer.Holders(ctx, u.redeploy())
+	u.seen.holders = &jobs
+	return err
+}
+
+// lookAtLastUse reads the last use of the one key that it matters for. That it
+// cannot be read is an observation too.
+func (u *run) lookAtLastUse(ctx context.Context) error {
+	if u.seen.lastUse != nil || u.seen.lastUseErr != nil {
+		return nil
+	}
+	id := suspect(u.observed())
+	if id == "" {
+		return nil
+	}
+	use, err := u.Users.LastUsed(ctx, id)
+	u.seen.lastUse, u.seen.lastUseErr = &use, err
+	return nil
+}
+
+func (u *run) redeploy() Redeploy {
+	r := u.record
+	d := Redeploy{ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment, PublishedAt: r.PublishedAt, After: r.Mark}
+	if r.Phase == PhaseRedeploying {
+		d.ID = r.Deployment.ID
+	}
+	return d
+}

@@ -1,0 +1,233 @@
+package rotator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// decideCreating: a crash here leaves maybe a key that nobody knows.
+//
+// The next run waits until no run can still be using it, deletes it if it is
+// provably ours, and starts over.
+func decideCreating(o observed) verdict {
+	if o.begun {
+		return do(StepCreate, "", "%s", o.record.Reason)
+	}
+	// A key that was made shows by then, and whoever made it has stopped.
+	if until := o.record.CreatingSince.Add(o.orphan); o.iamNow.Before(until) {
+		return answer(StatusWaiting, "a key may have been made whose reply was lost; from %s on it is looked for", stamp(until))
+	}
+	found := orphans(o)
+	switch {
+	case len(found) == 0:
+		return do(StepRestart, "", "no key was made; starting over")
+	case len(found) > 1:
+		return answer(StatusHeld, "one of %s may have been made by a run whose reply was lost, and nobody can tell which: delete those that nobody uses", keyIDs(found))
+	}
+	k := found[0]
+	switch until := k.CreatedAt.Add(o.orphan); {
+	case o.iamNow.Before(until):
+		return answer(StatusWaiting, "%s is unknown and young; it is looked at again from %s on", k.ID, stamp(until))
+	case o.lastUseErr != nil || !o.lastUse.At.IsZero():
+		return answer(StatusHeld, "%s may have been made by a run whose reply was lost, but it was last used %s: somebody's work; delete it if nobody uses it", k.ID, lastUsed(o))
+	}
+	return do(StepDiscard, k.ID, "%s was made by a run whose reply was lost: nobody has its secret", k.ID)
+}
+
+// orphans are the keys that are ours though nobody learned their ids: unknown
+// before, made within the window of the create, and published nowhere. (Never used,
+// and old enough that no run can be using it, is asked of the one that is left.)
+func orphans(o observed) []AccessKey {
+	r := o.record
+	return slices.DeleteFunc(slices.Clone(o.keys), func(k AccessKey) bool {
+		return slices.Contains(r.KnownKeys, k.ID) ||
+			k.CreatedAt.Before(r.CreatingSince.Truncate(time.Second)) || k.CreatedAt.After(r.CreatingUntil) ||
+			isPublishedAnywhere(o, k.ID)
+	})
+}
+
+func isPublishedAnywhere(o observed, keyID string) bool {
+	p := o.published
+	return slices.Contains([]string{p.KeyID.Value, p.KeyID.Claims, p.Secret.Claims}, keyID) ||
+		slices.ContainsFunc(p.Elsewhere, func(h Holding) bool { return h.KeyID == keyID })
+}
+
+// decideCreated: a crash here leaves a key whose secret is gone, or a pair that is
+// half published.
+//
+// The next run finishes publishing when the secret variable claims the new key:
+// that needs no secret. Else it deletes the new key and starts over.
+func decideCreated(o observed) verdict {
+	id, p := o.record.NewKeyID, o.published
+	switch {
+	case p.Secret.Claims == id && holdsKeyID(p.KeyID, id):
+		return do(StepMark, id, "%s is published", id)
+	case p.Secret.Claims == id && (o.havePair || hasKey(o.keys, id)):
+		return do(StepPublishKeyID, id, "%s is half published", id)
+	case p.Secret.Claims == id:
+		return do(StepRestart, "", "%s is gone, so somebody deleted it; starting over", id)
+	case isPublishedAnywhere(o, id) && o.request.Force:
+		return do(StepRestart, "", "%s is published with a secret that is not its own; starting over by force", id)
+	case isPublishedAnywhere(o, id):
+		return answer(StatusHeld, "%s is published with a secret that is not its own, so somebody changed the variables: correct them, or run with force to start over", id)
+	case o.givenUp != "":
+		return do(StepDiscard, id, "%s", o.givenUp)
+	case !o.havePair:
+		return do(StepDiscard, id, "the run that made %s ended before it was published: nobody has its secret", id)
+	case !o.proven:
+		return do(StepProve, id, "a new key takes seconds to work")
+	}
+	return do(StepPublishSecret, id, "%s works", id)
+}
+
+func holdsKeyID(v Variable, id string) bool {
+	return v.Value == id || v.Hidden && v.Claims == id
+}
+
+// decidePublished: a crash here leaves the new pair in place, proven, and maybe a
+// redeploy whose reply was lost.
+//
+// The next run finds that redeploy above the mark, or starts one.
+func decidePublished(o observed) verdict {
+	switch s := o.deployed.State; {
+	case o.request.Redeploy == RedeployNone:
+		return do(StepAwait, o.record.NewKeyID, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
+	case s == DeploymentSucceeded, s != DeploymentNone && o.record.Marked:
+		return do(StepAwait, o.record.NewKeyID, "%s %d was started", o.deployed.Kind, o.deployed.ID)
+	case o.record.Marked:
+		return do(StepRedeploy, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
+	}
+	recent := recentAttempts(o.record.Attempts, o.now)
+	if len(recent) >= redeployAttempts {
+		return answer(StatusWaiting, "%d redeploys have failed since %s (%s); the next is tried from %s on; both keys work until then",
+			len(recent), stamp(recent[0]), o.record.LastError, stamp(recent[len(recent)-redeployAttempts].Add(redeployWindow)))
+	}
+	return do(StepMark, o.record.NewKeyID, "trying the redeploy again")
+}
+
+func recentAttempts(attempts []time.Time, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(attempts), func(at time.Time) bool { return now.Sub(at) >= redeployWindow })
+}
+
+// decideRedeploying: a crash here leaves a deployment running. The next run waits on.
+func decideRedeploying(o observed) verdict {
+	d := o.deployed
+	switch d.State {
+	case DeploymentSucceeded:
+		return do(StepAwait, o.record.NewKeyID, "%s %d succeeded", d.Kind, d.ID)
+	case DeploymentBlocked:
+		return answer(StatusWaiting, "%s %d is %s, it waits for somebody: %s", d.Kind, d.ID, d.Status, orElse(d.Detail, d.URL))
+	case DeploymentFailed:
+		return do(StepAwait, o.record.NewKeyID, "%s", orElse(d.Detail, fmt.Sprintf("%s %d ended as %s: %s", d.Kind, d.ID, d.Status, d.URL)))
+	case DeploymentNone:
+		return do(StepAwait, o.record.NewKeyID, "%s %d is gone", o.record.Deployment.Kind, o.record.Deployment.ID)
+	}
+	return do(StepAwait, o.record.NewKeyID, "%s %d is %s", d.Kind, d.ID, d.Status)
+}
+
+// decideRetiring: a crash here leaves the old key active, or inactive.
+//
+// The next run looks again at all that could still need it, then deactivates it.
+func decideRetiring(o observed) verdict {
+	old := o.record.PreviousKeyID
+	if old == "" {
+		return do(StepFinish, "", "there is no old key to retire")
+	}
+	if until := o.record.RetiringSince.Add(hours(o.request.OverlapHours)); o.now.Before(until) {
+		return answer(StatusWaiting, "both keys work until the overlap ends, at %s", stamp(until))
+	}
+	if len(o.holders) > 0 {
+		names := jobNames(o.holders)
+		if o.now.Sub(o.record.RetiringSince) >= holderPatience {
+			return answer(StatusHeld, "jobs that began before %s was published still run and may hold %s: %s; cancel them, or let them end", o.record.NewKeyID, old, names)
+		}
+		return answer(StatusWaiting, "jobs that began before %s was published still run and may hold %s: %s", o.record.NewKeyID, old, names)
+	}
+	if !hasKey(o.keys, old) {
+		return do(StepFinish, old, "%s is gone", old)
+	}
+	if v, held := keepOld(o); held {
+		return v
+	}
+	return do(StepDeactivate, old, "%s is deployed, and nothing is known to use %s", o.record.NewKeyID, old)
+}
+
+// decideSoaking: a crash here leaves the old key inactive. The next run deletes it
+// when the soak is over, unless somebody has brought it back.
+func decideSoaking(o observed) verdict {
+	old, until := o.record.PreviousKeyID, o.record.SoakUntil
+	i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == old })
+	switch {
+	case i < 0:
+		return do(StepFinish, old, "%s is gone", old)
+	case o.now.Before(until) && !o.request.Force:
+		return answer(StatusWaiting, "%s is inactive, and deleted from %s on; force ends the soak", old, stamp(until))
+	case o.keys[i].Status == KeyActive:
+		return answer(StatusHeld, "%s was switched on again during its soak, so somebody needs it: find out who, then deactivate it", old)
+	}
+	if v, held := keepOld(o); held {
+		return v
+	}
+	return do(StepDelete, old, "%s is inactive, and its soak is over", old)
+}
+
+// keepOld holds back what cannot be undone: the last look before a deactivate or a
+// delete, at what was read just now.
+func keepOld(o observed) (verdict, bool) {
+	id, old, p := o.record.NewKeyID, o.record.PreviousKeyID, o.published
+	i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == id })
+	switch changed := p.Secret.Claims != id || !holdsKeyID(p.KeyID, id); {
+	case changed && o.request.Force:
+		return do(StepRestart, "", "the variables no longer hold %s; starting over by force", id), true
+	case changed:
+		return answer(StatusHeld, "%s and %s no longer hold %s, so somebody changed them, and both keys are kept: run with force to start over from what they hold now", o.request.AccessKeyIDVariable, o.request.SecretAccessKeyVariable, id), true
+	case i < 0 || o.keys[i].Status != KeyActive:
+		return answer(StatusHeld, "the published key %s is gone or not active, so somebody changed it: %s is kept; switch the new key on again", id, old), true
+	}
+	for _, h := range p.Elsewhere {
+		if h.KeyID == old {
+			return answer(StatusHeld, "%s holds %s, which is to be retired: give it a user of its own, or remove it", h.Variable, old), true
+		}
+	}
+	switch {
+	case o.request.RetireKey == old: // a person has answered for it
+	case o.lastUseErr != nil:
+		return answer(StatusHeld, "the last use of %s cannot be read, so it is kept: %v", old, o.lastUseErr), true
+	case o.lastUse.At.After(onIAMClock(o, o.record.DeployedAt)):
+		return answer(StatusHeld, "%s was used after the deployment, %s: something else has it; move that to a key of its own, then name %s in retire_key", old, lastUsed(o), old), true
+	}
+	return verdict{}, false
+}
+
+// onIAMClock carries a moment of GitLab's clock to IAM's. Both are read to the
+// second, so a difference of up to two is taken for none.
+func onIAMClock(o observed, gitLab time.Time) time.Time {
+	const resolution = 2 * time.Second
+	if skew := o.iamNow.Sub(o.gitLab); skew.Abs() > resolution {
+		return gitLab.Add(skew)
+	}
+	return gitLab
+}
+
+func jobNames(jobs []Job) string {
+	const shown = 3 // enough to find them
+	var names []string
+	for _, j := range jobs[:min(len(jobs), shown)] {
+		names = append(names, fmt.Sprintf("%s (%s)", j.Name, j.URL))
+	}
+	if more := len(jobs) - shown; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+func hours(n int) time.Duration { return time.Duration(n) * time.Hour }
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
