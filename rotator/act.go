@@ -35,14 +35,20 @@ func (u *run) act(ctx context.Context, o observed, v verdict) (verdict, error) {
 	if v.step == StepAwait && o.deployed.State == DeploymentRunning {
 		return u.await(ctx, o, v) // one look of many, which tells of itself
 	}
+	u.said = v.reason
 	u.watch(Progress{Step: v.step, State: StepStarted, Detail: v.reason})
 	next, err := steps[v.step](ctx, o, v)
-	if err != nil {
-		u.watch(Progress{Step: v.step, State: StepFailed, Detail: err.Error(), Elapsed: time.Since(began)})
-		return verdict{}, u.failed(v.step, err)
+	p := Progress{Step: v.step, State: StepDone, Detail: u.said, Elapsed: time.Since(began)}
+	switch {
+	case err != nil:
+		p.State, p.Detail, err = StepFailed, err.Error(), u.failed(v.step, err)
+	case u.givenUp != "" && v.step != StepDiscard:
+		p.State, p.Detail = StepFailed, u.givenUp
+	case v.step == StepRedeploy:
+		p.URL = u.record.Deployment.URL
 	}
-	u.watch(Progress{Step: v.step, State: StepDone, Detail: v.reason, Elapsed: time.Since(began)})
-	return next, nil
+	u.watch(p)
+	return next, err
 }
 
 // done notes a step for the result. It reaches the journal with the next save.
@@ -106,6 +112,7 @@ func (u *run) create(ctx context.Context, _ observed, _ verdict) (verdict, error
 		return verdict{}, err
 	}
 	u.done(StepCreate, began)
+	u.said = u.pair.ID
 	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.NewKeyID = PhaseCreated, u.pair.ID })
 }
 
@@ -133,6 +140,7 @@ func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error)
 		}
 		if streak >= u.Pace.ProbeSuccesses {
 			u.proven = true
+			u.said = probed(streak, streak, nil)
 			u.done(StepProve, began)
 			return verdict{}, nil
 		}
@@ -162,6 +170,7 @@ func (u *run) publishSecret(ctx context.Context, o observed, v verdict) (verdict
 	switch {
 	case err == nil:
 		u.done(StepPublishSecret, began)
+		u.said = inScope(u.request.SecretAccessKeyVariable, u.request)
 		u.seen.published.Secret.Exists, u.seen.published.Secret.Claims = true, v.keyID
 		return verdict{}, nil
 	case errors.Is(err, ErrRefused) && u.doubtful == 0:
@@ -185,12 +194,17 @@ func (u *run) publishKeyID(ctx context.Context, o observed, v verdict) (verdict,
 		return verdict{}, u.doubt(ctx, err)
 	}
 	u.done(StepPublishKeyID, began)
+	u.said = inScope(u.request.AccessKeyIDVariable, u.request)
 	id := &u.seen.published.KeyID
 	id.Exists, id.Value, id.Claims = true, v.keyID, v.keyID
 	if id.Hidden {
 		id.Value = ""
 	}
 	return verdict{}, nil
+}
+
+func inScope(variable string, r Request) string {
+	return fmt.Sprintf("%s of project %d [%s]", variable, r.ProjectID, r.EnvironmentScope)
 }
 
 // asMade is the variable as it is to be made when there is none.
@@ -252,6 +266,7 @@ func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict
 		return u.redeployFailed(ctx, errors.Is(err, ErrRefused), err)
 	}
 	u.done(StepRedeploy, began)
+	u.said = fmt.Sprintf("%s %d on %s", d.Kind, d.ID, u.record.Ref)
 	u.seen.deployed = &d
 	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
 }
@@ -307,6 +322,7 @@ func (u *run) deactivate(ctx context.Context, o observed, v verdict) (verdict, e
 		return verdict{}, err
 	}
 	u.done(StepDeactivate, began)
+	u.said = v.keyID
 	u.seen.forgetAllBut(u.seen.user)
 	if !u.record.InFlight() { // retire_key, before a rotation begins
 		return verdict{}, nil
@@ -334,6 +350,7 @@ func (u *run) delete(ctx context.Context, o observed, v verdict) (verdict, error
 		return verdict{}, err
 	}
 	u.done(StepDelete, began)
+	u.said = v.keyID
 	return u.finish(ctx, o, v)
 }
 

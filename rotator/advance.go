@@ -87,6 +87,7 @@ type run struct {
 	proven   bool
 	doubtful int    // writes to the variables of which nobody knows whether they were applied
 	givenUp  string // why the new key must not be published
+	said     string // what the step under way has to show for itself
 	warnings []string
 	finished *Record // the rotation that this run has brought to its end
 	readOnly bool    // a plan: nothing is written
@@ -100,7 +101,7 @@ type run struct {
 // exactly when its status is refused or failed.
 func (r *Rotator) Advance(ctx context.Context, request Request) (Result, error) {
 	if err := request.Validate(); err != nil {
-		return invalid(request, err)
+		return Invalid(request, err)
 	}
 	ctx, cancel, u := r.newRun(ctx, request)
 	defer cancel()

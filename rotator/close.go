@@ -33,8 +33,8 @@ func asError(r Result) (Result, error) {
 	return r, nil
 }
 
-// invalid refuses a request before any remote call.
-func invalid(r Request, err error) (Result, error) {
+// Invalid refuses a request before any remote call.
+func Invalid(r Request, err error) (Result, error) {
 	return asError(Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.ProjectID, Warnings: []string{}, Steps: []StepTime{}})
 }
 

@@ -53,6 +53,9 @@ func (u *run) looks() []func(context.Context) error {
 		}
 		return []func(context.Context) error{u.lookAtKeys, u.lookAtPublished, u.lookAtLastUse}
 	case PhaseCreated:
+		if u.pair.ID != "" && (!u.proven || u.givenUp != "") {
+			return nil // it has not been published, or is not going to be
+		}
 		if u.pair.ID != "" {
 			return []func(context.Context) error{u.lookAtPublished}
 		}

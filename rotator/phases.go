@@ -62,6 +62,8 @@ func isPublishedAnywhere(o observed, keyID string) bool {
 func decideCreated(o observed) verdict {
 	id, p := o.record.NewKeyID, o.published
 	switch {
+	case o.havePair && !o.proven && o.givenUp == "":
+		return do(StepProve, id, "a new key takes seconds to work")
 	case p.Secret.Claims == id && holdsKeyID(p.KeyID, id):
 		return do(StepMark, id, "%s is published", id)
 	case p.Secret.Claims == id && (o.havePair || hasKey(o.keys, id)):
@@ -76,8 +78,6 @@ func decideCreated(o observed) verdict {
 		return do(StepDiscard, id, "%s", o.givenUp)
 	case !o.havePair:
 		return do(StepDiscard, id, "the run that made %s ended before it was published: nobody has its secret", id)
-	case !o.proven:
-		return do(StepProve, id, "a new key takes seconds to work")
 	}
 	return do(StepPublishSecret, id, "%s works", id)
 }

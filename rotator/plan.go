@@ -9,7 +9,7 @@ import (
 // Plan tells what Advance would do first, and why. It only reads.
 func (r *Rotator) Plan(ctx context.Context, request Request) (Result, error) {
 	if err := request.Validate(); err != nil {
-		return invalid(request, err)
+		return Invalid(request, err)
 	}
 	ctx, cancel, u := r.newRun(ctx, request)
 	defer cancel()

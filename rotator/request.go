@@ -62,13 +62,16 @@ type RequestError struct{ Faults []string }
 // maxFaults keeps the error about a megabyte of nonsense readable.
 const maxFaults = 20
 
-func (e *RequestError) Error() string {
+func (e *RequestError) Error() string { return "the request is wrong: " + e.List() }
+
+// List is the faults, without saying what they are of.
+func (e *RequestError) List() string {
 	faults, more := e.Faults, ""
 	if len(faults) > maxFaults {
 		more = fmt.Sprintf("; and %d more", len(faults)-maxFaults)
 		faults = faults[:maxFaults]
 	}
-	return "the request is wrong: " + strings.Join(faults, "; ") + more
+	return strings.Join(faults, "; ") + more
 }
 
 var (

@@ -1,0 +1,36 @@
+// Command credential-rotator is the one program: a Lambda function when the Lambda
+// runtime starts it, a command elsewhere. Both end in the same few lines of
+// package rotator.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/aws/aws-lambda-go/lambda"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
+		lambda.Start(newHandler(os.Environ(), os.Stderr))
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// streams are what a command reads and writes: answers go to out, everything else
+// to err.
+type streams struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}
