@@ -133,7 +133,7 @@ func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error)
 		case err != nil:
 			last, streak = err, 0
 		case who.ARN != o.user.ARN:
-			u.givenUp = fmt.Sprintf("%s authenticates as %s, not as %s", u.pair.ID, who.ARN, o.user.ARN)
+			u.giveUp(StepProve, "%s authenticates as %s, not as %s", u.pair.ID, who.ARN, o.user.ARN)
 			return verdict{}, nil
 		default:
 			streak++
@@ -146,10 +146,11 @@ func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error)
 		}
 		u.watch(Progress{Step: StepProve, State: StepWaiting, Detail: probed(streak, u.Pace.ProbeSuccesses, last), Elapsed: time.Since(began)})
 	}
-	u.givenUp = fmt.Sprintf("%s did not authenticate %d times in a row within %s", u.pair.ID, u.Pace.ProbeSuccesses, round(time.Since(began)))
+	why := ""
 	if last != nil {
-		u.givenUp += ": " + last.Error()
+		why = ": " + last.Error()
 	}
+	u.giveUp(StepProve, "%s did not authenticate %d times in a row within %s%s", u.pair.ID, u.Pace.ProbeSuccesses, round(time.Since(began)), why)
 	return verdict{}, nil
 }
 
@@ -175,7 +176,7 @@ func (u *run) publishSecret(ctx context.Context, o observed, v verdict) (verdict
 		return verdict{}, nil
 	case errors.Is(err, ErrRefused) && u.doubtful == 0:
 		// Nothing was written, so the new key is nobody's: it goes at once.
-		u.givenUp = err.Error()
+		u.giveUp(StepPublishSecret, "%v", err)
 		return verdict{}, nil
 	}
 	return verdict{}, u.doubt(ctx, err)
@@ -363,11 +364,16 @@ func (u *run) discard(ctx context.Context, _ observed, v verdict) (verdict, erro
 		return verdict{}, err
 	}
 	u.done(StepDiscard, began)
-	gaveUp := u.givenUp
+	gaveUp, at := u.givenUp, u.gaveUpAt
 	if _, err := u.restart(ctx, observed{}, v); err != nil || gaveUp == "" {
 		return verdict{}, err
 	}
-	return verdict{}, fmt.Errorf("%s; the new key was deleted, nothing was changed", gaveUp)
+	return verdict{}, u.failed(at, fmt.Errorf("%s; the new key was deleted", gaveUp))
+}
+
+// giveUp says why the new key must not be published. It is deleted next.
+func (u *run) giveUp(at Step, format string, args ...any) {
+	u.gaveUpAt, u.givenUp = at, fmt.Sprintf(format, args...)
 }
 
 // restart closes the record and looks afresh, as if no rotation had begun.

@@ -87,6 +87,7 @@ type run struct {
 	proven   bool
 	doubtful int    // writes to the variables of which nobody knows whether they were applied
 	givenUp  string // why the new key must not be published
+	gaveUpAt Step
 	said     string // what the step under way has to show for itself
 	warnings []string
 	finished *Record // the rotation that this run has brought to its end
@@ -175,6 +176,9 @@ func (u *run) phase() Phase {
 }
 
 func (u *run) failed(step Step, err error) error {
+	if known := (*StepError)(nil); errors.As(err, &known) {
+		return err
+	}
 	return &StepError{Step: step, User: u.request.User, Err: err}
 }
 
@@ -192,11 +196,36 @@ func (u *run) save(ctx context.Context, change func(*Record)) error {
 	ctx, cancel := writeContext(ctx)
 	defer cancel()
 	saved, err := u.Journal.Save(ctx, next)
+	if err != nil && !errors.Is(err, ErrConflict) {
+		saved, err = u.saveAgain(ctx, next, err)
+	}
 	if err != nil {
 		return fmt.Errorf("saving the journal: %w", err)
 	}
 	u.record = saved
 	return nil
+}
+
+// saveAgain finds out whether a save whose reply was lost was applied, and sends it
+// once more if not: compare-and-swap makes that safe. Only this run writes in its
+// owner's name, so its name on the next version means that it was.
+func (u *run) saveAgain(ctx context.Context, next Record, lost error) (Record, error) {
+	for range 2 {
+		stored, err := u.Journal.Load(ctx, next.User)
+		switch {
+		case err != nil:
+			return Record{}, lost
+		case stored.Version == next.Version+1 && stored.Lease.Owner == u.owner:
+			return stored, nil
+		case stored.Version != next.Version:
+			return Record{}, ErrConflict
+		}
+		saved, err := u.Journal.Save(ctx, next)
+		if err == nil {
+			return saved, nil
+		}
+	}
+	return Record{}, lost
 }
 
 // writeContext lets a write end though the run is told to stop: an answer that was
