@@ -62,7 +62,7 @@ func loadConfig(environ []string) (config, error) {
 	must(sources == 1, "set one of GITLAB_TOKEN, GITLAB_TOKEN_SECRET and GITLAB_TOKEN_PARAMETER (%d are set)", sources)
 	must(validURL(c.GitLabURL), "GITLAB_URL must be https://HOST[/PATH] (http:// only on this machine: it would send the token in clear), not %q", c.GitLabURL)
 	if err == nil {
-		must(c.ProbeDelay >= 0 && c.ProbeInterval > 0 && c.ProbeSuccesses > 0 && c.ProbeTimeout > 0, "PROBE_DELAY must not be negative, PROBE_INTERVAL, PROBE_SUCCESSES and PROBE_TIMEOUT must be above 0")
+		must(c.ProbeDelay >= 0 && c.ProbeInterval >= 0 && c.ProbeSuccesses > 0 && c.ProbeTimeout > 0, "PROBE_DELAY and PROBE_INTERVAL must not be negative, PROBE_SUCCESSES and PROBE_TIMEOUT must be above 0")
 		must(c.ProbeTimeout > c.ProbeDelay+time.Duration(c.ProbeSuccesses-1)*c.ProbeInterval, "PROBE_TIMEOUT (%s) must be longer than %d probes take", c.ProbeTimeout, c.ProbeSuccesses)
 		must(c.PollInterval > 0 && c.RunTimeout > 0 && c.OrphanAge > 0, "POLL_INTERVAL, RUN_TIMEOUT and ORPHAN_AGE must be above 0")
 	}

@@ -101,7 +101,7 @@ func variableWords(v rotator.Variable) string {
 	if !v.Exists {
 		return "missing"
 	}
-	words := []string{orDash(orOther(v.Value, v.Claims))}
+	words := []string{orOther(orOther(v.Value, v.Claims), "of some key")}
 	for _, flag := range []struct {
 		on   bool
 		word string

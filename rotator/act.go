@@ -32,9 +32,6 @@ func (u *run) act(ctx context.Context, o observed, v verdict) (verdict, error) {
 		StepFinish:        u.finish,
 	}
 	began := time.Now()
-	if v.step == StepAwait && o.deployed.State == DeploymentRunning {
-		return u.await(ctx, o, v) // one look of many, which tells of itself
-	}
 	u.said = v.reason
 	u.watch(Progress{Step: v.step, State: StepStarted, Detail: v.reason})
 	next, err := steps[v.step](ctx, o, v)
@@ -116,8 +113,7 @@ func (u *run) create(ctx context.Context, _ observed, _ verdict) (verdict, error
 	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.NewKeyID = PhaseCreated, u.pair.ID })
 }
 
-// prove sees the new pair authenticate as the user, several times in a row. It
-// writes nothing; a pair that does not is given up, and never published.
+// prove sees the new pair authenticate as the user, several times in a row. A pair that does not is given up, and never published.
 func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error) {
 	began := time.Now()
 	until := began.Add(u.Pace.ProbeTimeout)
@@ -142,7 +138,8 @@ func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error)
 			u.proven = true
 			u.said = probed(streak, streak, nil)
 			u.done(StepProve, began)
-			return verdict{}, nil
+			// Whoever has taken over meanwhile has deleted this key: then this conflicts.
+			return verdict{}, u.save(ctx, func(*Record) {})
 		}
 		u.watch(Progress{Step: StepProve, State: StepWaiting, Detail: probed(streak, u.Pace.ProbeSuccesses, last), Elapsed: time.Since(began)})
 	}
@@ -282,7 +279,7 @@ func (u *run) redeployFailed(ctx context.Context, ended bool, cause error) (verd
 	return verdict{}, errors.Join(cause, err)
 }
 
-// await takes note of what has become of the deployment, or waits a little.
+// await takes note of what has become of the deployment.
 func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error) {
 	d := o.deployed
 	switch {
@@ -305,13 +302,16 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 	case d.State == DeploymentNone:
 		u.seen.deployed = nil
 		return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Marked = PhasePublished, false })
-	case o.record.Phase == PhasePublished: // found again after a lost reply
-		return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
 	}
-	u.watch(Progress{Step: StepAwait, State: StepWaiting, Detail: v.reason, URL: d.URL})
+	// It runs, and was found again after a lost reply.
+	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
+}
+
+// poll waits a little for a deployment that runs, and lets it be looked at again.
+func (u *run) poll(ctx context.Context, o observed, v verdict) {
+	u.watch(Progress{Step: StepAwait, State: StepWaiting, Detail: v.reason, URL: o.deployed.URL})
 	u.seen.deployed = nil
 	sleep(ctx, min(u.Pace.PollInterval, time.Until(u.stop)))
-	return verdict{}, nil
 }
 
 // deactivate switches the old key off. A crash after it leaves it inactive; the next
@@ -332,13 +332,13 @@ func (u *run) deactivate(ctx context.Context, o observed, v verdict) (verdict, e
 	err = u.save(ctx, func(r *Record) {
 		r.Phase, r.SoakUntil = PhaseSoaking, time.Now().Add(soak).UTC()
 		if soak > 0 {
-			r.Lease.Until = time.Time{}
+			r.Lease.Until, r.Told = time.Time{}, true
 		}
 	})
 	if err != nil || soak == 0 {
 		return verdict{}, err
 	}
-	u.finished = &u.record
+	u.finished, u.succeeded = &u.record, true
 	return answer(StatusRotated, "%s; %s is inactive, and deleted from %s on", u.record.Reason, v.keyID, stamp(u.record.SoakUntil)), nil
 }
 
@@ -407,7 +407,7 @@ func (u *run) finish(ctx context.Context, o observed, _ verdict) (verdict, error
 		u.seen.forgetAllBut(u.seen.user)
 		return verdict{}, nil
 	}
-	u.finished = &ended
+	u.finished, u.succeeded = &ended, !ended.Told
 	return v, nil
 }
 

@@ -90,8 +90,11 @@ type run struct {
 	gaveUpAt Step
 	said     string // what the step under way has to show for itself
 	warnings []string
-	finished *Record // the rotation that this run has brought to its end
-	readOnly bool    // a plan: nothing is written
+	// finished is the rotation that this run has brought to its end, or into its
+	// soak; succeeded, that nobody was told so before.
+	finished  *Record
+	succeeded bool
+	readOnly  bool // a plan: nothing is written
 }
 
 // Advance takes a rotation as far as it can go: it looks, decides, does one thing,
@@ -132,7 +135,7 @@ func (r *Rotator) newRun(ctx context.Context, request Request) (context.Context,
 
 // loop is the rotation: observe, decide, act.
 func (u *run) loop(ctx context.Context) (verdict, error) {
-	for range maxSteps {
+	for steps := 0; steps < maxSteps; steps++ {
 		if u.outOfTime(ctx) {
 			return answer(StatusWaiting, "this run's time is over in phase %s; a later run goes on", u.phase()), nil
 		}
@@ -150,6 +153,11 @@ func (u *run) loop(ctx context.Context) (verdict, error) {
 				return verdict{}, u.failed(v.step, err)
 			}
 			u.seen.forgetAllBut(u.seen.user)
+			continue
+		}
+		if v.step == StepAwait && o.deployed.State == DeploymentRunning && o.record.Phase == PhaseRedeploying {
+			u.poll(ctx, o, v)
+			steps-- // the deadline bounds the waiting
 			continue
 		}
 		v, err = u.act(ctx, o, v)

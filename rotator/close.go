@@ -52,7 +52,7 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 	if !u.readOnly {
 		u.putDown(ctx, v, err)
 		switch {
-		case v.status == StatusRotated && u.finished != nil:
+		case u.succeeded:
 			u.notify(ctx, NoticeSucceeded, result)
 		case v.status == StatusFailed:
 			u.notify(ctx, NoticeFailed, result)

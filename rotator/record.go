@@ -56,6 +56,7 @@ type Record struct {
 	Warnings []string   `json:"warnings"`
 	Steps    []StepTime `json:"steps"`
 
+	Told      bool      `json:"told"` // others know that it succeeded
 	LastError string    `json:"last_error"`
 	Held      string    `json:"held"`       // the reason told last
 	LookAgain time.Time `json:"look_again"` // ours; follow-ups leave a held record alone until then
