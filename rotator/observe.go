@@ -3,8 +3,12 @@ package rotator
 import (
 	"context"
 	"errors"
+	"regexp"
 	"time"
 )
+
+// accessKeyID is what IAM gives to long-lived keys: it never matches a secret.
+var accessKeyID = regexp.MustCompile(`^AKIA[A-Z0-9]{12,124}$`)
 
 // sight is what a run has read and may still believe. observe fills in what the
 // phase needs and is not here; whatever an act makes doubtful is forgotten, so that
@@ -157,6 +161,9 @@ func (u *run) lookAtPublished(ctx context.Context) error {
 	p, err := u.Destination.Read(ctx, u.request.Place())
 	if errors.Is(err, ErrRefused) && !u.record.InFlight() {
 		p, err = Published{Faults: []string{err.Error()}}, nil
+	}
+	if !accessKeyID.MatchString(p.KeyID.Value) {
+		p.KeyID.Value = "" // whatever it is, swapped names may have made it a secret
 	}
 	u.seen.published, u.seen.publishedAt = &p, time.Now()
 	return err

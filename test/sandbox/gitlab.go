@@ -1,0 +1,192 @@
+package sandbox
+
+import (
+	"crypto/sha1" // #nosec G505: the ids of commits are SHA-1
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The roles of a member of a project (GitLab lib/gitlab/access.rb).
+const (
+	Reporter   = 20
+	Developer  = 30
+	Maintainer = 40
+)
+
+// gitlabError is a refusal of GitLab: a status, and the body as the API sends it.
+type gitlabError struct {
+	status int
+	body   any
+}
+
+func (e *gitlabError) Error() string {
+	body, _ := json.Marshal(e.body)
+	return strconv.Itoa(e.status) + " " + string(body)
+}
+
+// message is the usual body of a refusal.
+func message(status int, m any) *gitlabError {
+	return &gitlabError{status, map[string]any{"message": m}}
+}
+
+// Project is how a project is to be made.
+type Project struct {
+	ID            int64
+	Path          string // with namespace: shop/billing
+	DefaultBranch string // "" is main
+	Refs          []Ref  // nil is the default branch, protected
+	Archived      bool
+	Pipeline      []JobSpec // the jobs of every new pipeline
+}
+
+// Ref is a branch or a tag.
+type Ref struct {
+	Name      string
+	Tag       bool
+	Protected bool
+}
+
+// Token is how an access token is to be made, with the user that owns it.
+type Token struct {
+	Name     string
+	Username string        // "" is one that is made up, as of a project's bot
+	Scopes   []string      // api, read_api
+	Roles    map[int64]int // role by project; no role: the project is not visible
+	Expires  time.Time     // zero is in a year; GitLab counts whole days
+	Revoked  bool
+	Person   bool // what is done with it over HTTP is not judged
+}
+
+type project struct {
+	Project
+	variables    []*variable
+	environments []*environment
+	outcomes     []Outcome
+	pipelines    int64 // how many: the last iid
+}
+
+type environment struct {
+	id   int64
+	name string
+	live string // the key id that the last successful deployment brought
+}
+
+type token struct {
+	Token
+	id, userID int64
+	value      string
+	created    time.Time
+}
+
+// active as GitLab counts: a token ends at 00:00 UTC of the day it expires.
+func (t *token) active(now time.Time) bool {
+	return !t.Revoked && now.Before(t.Expires.Truncate(24*time.Hour))
+}
+
+func (t *token) may(scope string) bool {
+	return slices.Contains(t.Scopes, "api") || slices.Contains(t.Scopes, scope)
+}
+
+// bearer finds the token that a caller shows, if it may be used at all (GitLab
+// lib/api/api_guard.rb).
+func (w *World) bearer(value string) (*token, error) {
+	i := slices.IndexFunc(w.tokens, func(t *token) bool { return t.value == value })
+	if value == "" || i < 0 {
+		return nil, message(http.StatusUnauthorized, "401 Unauthorized")
+	}
+	t := w.tokens[i]
+	switch {
+	case t.Revoked:
+		return nil, invalidToken("Token was revoked. You have to re-authorize from the user.")
+	case !t.active(w.now):
+		return nil, invalidToken("Token is expired. You can either do re-authorization or token refresh.")
+	}
+	return t, nil
+}
+
+func invalidToken(why string) *gitlabError {
+	return &gitlabError{http.StatusUnauthorized, map[string]any{"error": "invalid_token", "error_description": why}}
+}
+
+// allow finds a token that may do a thing: every write needs the scope api, and
+// the role it takes. project is a number or a path.
+func (w *World) allow(value, project string, role int, write bool) (*token, *project, error) {
+	t, err := w.bearer(value)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := t.inScope(write); err != nil {
+		return nil, nil, err
+	}
+	p := w.findProject(project)
+	if p == nil || t.Roles[p.ID] == 0 {
+		return nil, nil, message(http.StatusNotFound, "404 Project Not Found")
+	}
+	if t.Roles[p.ID] < role {
+		return nil, nil, message(http.StatusForbidden, "403 Forbidden")
+	}
+	return t, p, nil
+}
+
+func (t *token) inScope(write bool) error {
+	scope := "read_api"
+	if write {
+		scope = "api"
+	}
+	if t.may(scope) {
+		return nil
+	}
+	return &gitlabError{http.StatusForbidden, map[string]any{
+		"error":             "insufficient_scope",
+		"error_description": "The request requires higher privileges than provided by the access token.",
+		"scope":             "api",
+	}}
+}
+
+func (w *World) findProject(idOrPath string) *project {
+	if id, err := strconv.ParseInt(idOrPath, 10, 64); err == nil {
+		return w.projects[id]
+	}
+	for _, p := range w.projects {
+		if strings.EqualFold(p.Path, idOrPath) {
+			return p
+		}
+	}
+	return nil
+}
+
+func (p *project) ref(name string) (Ref, bool) {
+	i := slices.IndexFunc(p.Refs, func(r Ref) bool { return r.Name == name })
+	if i < 0 {
+		return Ref{}, false
+	}
+	return p.Refs[i], true
+}
+
+// sha is the commit that a ref is at.
+func (p *project) sha(ref string) string {
+	sum := sha1.Sum([]byte(p.Path + "@" + ref)) // #nosec G401
+	return hex.EncodeToString(sum[:])
+}
+
+// environmentOf finds an environment, which a deploy job makes when there is none.
+func (w *World) environmentOf(p *project, name string) *environment {
+	for _, e := range p.environments {
+		if e.name == name {
+			return e
+		}
+	}
+	e := &environment{id: w.id("environment"), name: name}
+	p.environments = append(p.environments, e)
+	return e
+}
+
+func (w *World) webURL(p *project, format string, args ...any) string {
+	return w.opts.GitLabURL + "/" + p.Path + "/-/" + fmt.Sprintf(format, args...)
+}

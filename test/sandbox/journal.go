@@ -1,0 +1,122 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"credential-rotator/rotator"
+)
+
+// saved is a record as a journal would keep it: as JSON, so that what does not
+// survive being written down is missed.
+type saved struct {
+	version int64
+	record  []byte
+}
+
+// Notification is what a run told others.
+type Notification struct {
+	Run    string
+	Notice rotator.Notice
+	Result rotator.Result
+}
+
+// Load implements rotator.Journal.
+func (p *Ports) Load(ctx context.Context, user string) (rotator.Record, error) {
+	var out rotator.Record
+	err := p.do(ctx, op{name: "journal.Load", detail: user}, func() error {
+		out = p.w.record(user)
+		return nil
+	})
+	if err != nil {
+		return rotator.Record{}, err
+	}
+	return out, nil
+}
+
+// Save implements rotator.Journal.
+func (p *Ports) Save(ctx context.Context, r rotator.Record) (rotator.Record, error) {
+	var out rotator.Record
+	o := op{name: "journal.Save", detail: strings.TrimSpace(r.User + " " + string(r.Phase)), write: true, says: []any{r}}
+	err := p.do(ctx, o, func() error {
+		if p.w.journal[r.User].version != r.Version {
+			return rotator.ErrConflict
+		}
+		next := r
+		next.Version++
+		line, err := json.Marshal(next)
+		if err != nil {
+			return err
+		}
+		p.w.journal[r.User] = saved{next.Version, line}
+		out = p.w.record(r.User)
+		return nil
+	})
+	if err != nil {
+		return rotator.Record{}, err
+	}
+	return out, nil
+}
+
+// InFlight implements rotator.Journal.
+func (p *Ports) InFlight(ctx context.Context) ([]rotator.Record, error) {
+	var out []rotator.Record
+	err := p.do(ctx, op{name: "journal.InFlight"}, func() error {
+		for user := range p.w.journal {
+			if r := p.w.record(user); r.InFlight() {
+				out = append(out, r)
+			}
+		}
+		slices.SortFunc(out, func(a, b rotator.Record) int { return strings.Compare(a.User, b.User) })
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Append implements rotator.Journal.
+func (p *Ports) Append(ctx context.Context, e rotator.Entry) error {
+	return p.do(ctx, op{name: "journal.Append", detail: e.User, write: true, says: []any{e}}, func() error {
+		p.w.history = append(p.w.history, e)
+		return nil
+	})
+}
+
+// Notify implements rotator.Notifier.
+func (p *Ports) Notify(ctx context.Context, n rotator.Notice, r rotator.Result) error {
+	return p.do(ctx, op{name: "notifier.Notify", detail: string(n), write: true, says: []any{r}}, func() error {
+		p.w.notices = append(p.w.notices, Notification{p.name, n, r})
+		return nil
+	})
+}
+
+// record reads a record back. It was written by Save, and so can be read.
+func (w *World) record(user string) rotator.Record {
+	var r rotator.Record
+	if line := w.journal[user].record; line != nil {
+		_ = json.Unmarshal(line, &r)
+	}
+	return r
+}
+
+// Record is the user's record in the journal, of Version 0 when there is none.
+func (w *World) Record(user string) rotator.Record {
+	defer w.enter()()
+	return w.record(user)
+}
+
+// History is what was appended to the journal.
+func (w *World) History() []rotator.Entry {
+	defer w.enter()()
+	return slices.Clone(w.history)
+}
+
+// Notices are all notifications, in order.
+func (w *World) Notices() []Notification {
+	defer w.enter()()
+	return slices.Clone(w.notices)
+}

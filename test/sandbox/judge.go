@@ -1,0 +1,278 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+
+	"credential-rotator/rotator"
+)
+
+// Service is what the world watches over: a service whose pair is published at a
+// place, and runs in an environment.
+type Service struct {
+	User  string
+	Place rotator.Place
+	// Environment is what the service runs in; "" when no deployment tells which
+	// pair the running service has.
+	Environment string
+}
+
+// Watch makes the world watch over a service.
+func (w *World) Watch(s Service) {
+	defer w.enter()()
+	w.services = append(w.services, s)
+}
+
+// AllowRetire allows the rotator to touch a key that it did not make and that is
+// not published: the request names it in retire_key.
+func (w *World) AllowRetire(keyID string) {
+	defer w.enter()()
+	for _, k := range w.keys {
+		if k.id == keyID {
+			k.allowed = true
+		}
+	}
+}
+
+// Violations are all the ways in which the promise was broken, each a sentence.
+func (w *World) Violations() []string {
+	defer w.enter()()
+	return slices.Clone(w.violations)
+}
+
+func (w *World) violate(format string, args ...any) {
+	sentence := fmt.Sprintf(format, args...)
+	if !slices.Contains(w.violations, sentence) {
+		w.violations = append(w.violations, sentence)
+	}
+}
+
+// PairState is what a job would get that picks its variables up now.
+type PairState string
+
+// The states of a published pair.
+const (
+	PairMissing PairState = "missing" // one of the variables, or both
+	PairWorks   PairState = "works"
+	PairTorn    PairState = "torn" // the id of one key and the secret of another
+	PairBroken  PairState = "broken"
+)
+
+// pair is a published pair as the judge sees it.
+type pair struct {
+	state    PairState
+	keyID    string
+	secretOf string // the key whose secret it is, "" for none that we know
+	lost     string // why nobody can finish a torn one, "" when somebody can
+}
+
+// Pair tells what a job of the service would get that picks its variables up now:
+// the key id, and whether the pair works.
+func (w *World) Pair(s Service) (keyID string, state PairState) {
+	defer w.enter()()
+	p := w.pair(s)
+	return p.keyID, p.state
+}
+
+func (w *World) pair(s Service) pair {
+	project := w.projects[s.Place.ProjectID]
+	if project == nil {
+		return pair{state: PairMissing}
+	}
+	environment := s.Environment
+	if environment == "" && s.Place.EnvironmentScope != "*" {
+		environment = s.Place.EnvironmentScope
+	}
+	env := project.variablesFor(environment, true)
+	id, secret := env[s.Place.KeyIDVariable], env[s.Place.SecretVariable]
+	p := pair{keyID: id, state: PairBroken}
+	if i := w.keyOf(secret); i >= 0 {
+		p.secretOf = w.keys[i].id
+	}
+	_, err := w.keyWorks(id, secret)
+	switch {
+	case id == "" || secret == "":
+		p.state = PairMissing
+	case err == nil:
+		p.state = PairWorks
+	case p.secretOf != "" && p.secretOf != id:
+		p.state, p.lost = PairTorn, w.lost(project, s.Place, id, secret)
+	}
+	return p
+}
+
+// keyOf finds the key that an id or a secret is of: its place in World.keys, or -1.
+func (w *World) keyOf(half string) int {
+	return slices.IndexFunc(w.keys, func(k *accessKey) bool { return k.id == half || k.secret == half })
+}
+
+// lost says why a torn pair cannot be finished. It takes an active key whose secret
+// is in place, and a stamp that says which key that is.
+func (w *World) lost(p *project, place rotator.Place, id, secret string) string {
+	holds := w.keys[w.keyOf(secret)]
+	v, err := p.findVariable(place.SecretVariable, place.EnvironmentScope)
+	switch {
+	case holds.gone || holds.status != rotator.KeyActive:
+		return "the secret is that of " + holds.id + ", which is not active"
+	case w.keyOf(id) > w.keyOf(secret):
+		return "the secret of " + id + " is nowhere"
+	case err != nil:
+		return "the secret is not where it is looked for"
+	}
+	if _, claims := unstamped(v.Description); claims != holds.id {
+		return "nothing says that the secret is that of " + holds.id
+	}
+	return ""
+}
+
+// state is what the judge compares: the world before a write, and after it.
+type state struct {
+	pairs []pair
+	keys  []keyState
+}
+
+type keyState struct {
+	status rotator.KeyStatus
+	gone   bool
+}
+
+func (w *World) state() state {
+	var s state
+	for _, service := range w.services {
+		s.pairs = append(s.pairs, w.pair(service))
+	}
+	for _, k := range w.keys {
+		s.keys = append(s.keys, keyState{k.status, k.gone})
+	}
+	return s
+}
+
+// judge looks at what a rotator's write has done.
+func (w *World) judge(p *process, call Call, before state) {
+	for i, service := range w.services {
+		w.judgePair(call, service, before.pairs[i], w.pair(service))
+	}
+	for i, k := range w.keys {
+		if i >= len(before.keys) {
+			w.begun(k)
+			continue
+		}
+		was := before.keys[i]
+		if was.gone == k.gone && was.status == k.status {
+			continue
+		}
+		w.judgeTouch(p, call, k, was)
+	}
+}
+
+// begun marks the keys that a rotation may retire when it makes its own: those
+// that are published at that moment.
+func (w *World) begun(made *accessKey) {
+	made.mine = true
+	for _, k := range w.keysOf(made.owner) {
+		k.retirable = k != made && w.published(k, nil) != ""
+	}
+}
+
+// judgePair: whoever picks the variables up now gets a pair that works. Between
+// the two writes the pair is torn; then it must be possible to finish it.
+func (w *World) judgePair(call Call, s Service, before, after pair) {
+	if before == after {
+		return
+	}
+	switch {
+	case after.state == PairBroken:
+		w.violate("%s: after %s %s a job of project %d that starts now gets the pair %s, which does not work",
+			call.Run, call.Name, call.Detail, s.Place.ProjectID, after.keyID)
+	case after.lost != "":
+		w.violate("%s: after %s %s nobody can finish the torn pair of project %d: %s",
+			call.Run, call.Name, call.Detail, s.Place.ProjectID, after.lost)
+	case after.state == PairMissing && before.state != PairMissing:
+		w.violate("%s: after %s %s project %d has no pair any more", call.Run, call.Name, call.Detail, s.Place.ProjectID)
+	}
+}
+
+// judgeTouch: a key that is published, held by a running job or live in the
+// service's environment stays as it is, and so does a key that is not ours.
+//
+// What a person did after the rotator had last looked is not held against it.
+func (w *World) judgeTouch(p *process, call Call, k *accessKey, was keyState) {
+	touched := fmt.Sprintf("%s: %s touched %s, which", call.Run, call.Name, k.id)
+	if where := w.published(k, p); where != "" {
+		w.violate("%s is published in %s", touched, where)
+	}
+	if was.status == rotator.KeyActive && !was.gone {
+		if j := w.holder(k); j != nil {
+			w.violate("%s the running job %d (%s) holds", touched, j.id, j.Name)
+		}
+		if env := w.liveIn(k); env != "" {
+			w.violate("%s is live in %s", touched, env)
+		}
+	}
+	if !w.touchable(p, k, was) {
+		w.violate("%s the rotator did not make, and which was not published when the rotation began", touched)
+	}
+}
+
+// touchable tells whether a key is the rotator's to touch. One that is inactive
+// may be deleted to free the slot of a published one.
+func (w *World) touchable(p *process, k *accessKey, was keyState) bool {
+	if k.allowed {
+		return true
+	}
+	if k.reclaimed > 0 && (k.reclaimed < p.sawKeys || p.sawKeys == 0) {
+		return false
+	}
+	return k.mine || k.retirable || was.status != rotator.KeyActive
+}
+
+// published names a variable that holds a key's id or its secret. With p, one that
+// a person wrote after p had last read the variables does not count.
+func (w *World) published(k *accessKey, p *process) string {
+	for _, project := range w.projects {
+		for _, v := range project.variables {
+			if v.Value != k.id && v.Value != k.secret {
+				continue
+			}
+			if p != nil && p.sawVariables > 0 && v.byPerson && v.written > p.sawVariables {
+				continue
+			}
+			return fmt.Sprintf("%s (%s) of project %d", v.Key, v.EnvironmentScope, project.ID)
+		}
+	}
+	return ""
+}
+
+// holder finds a running job that picked up both halves of a key.
+func (w *World) holder(k *accessKey) *job {
+	for _, j := range w.jobs {
+		if j.status != "running" {
+			continue
+		}
+		var id, secret bool
+		for _, value := range j.env {
+			id = id || value == k.id
+			secret = secret || value == k.secret
+		}
+		if id && secret {
+			return j
+		}
+	}
+	return nil
+}
+
+// liveIn names the watched environment in which a key is live.
+func (w *World) liveIn(k *accessKey) string {
+	for _, s := range w.services {
+		project := w.projects[s.Place.ProjectID]
+		if project == nil || s.Environment == "" {
+			continue
+		}
+		for _, e := range project.environments {
+			if e.name == s.Environment && e.live == k.id {
+				return e.name
+			}
+		}
+	}
+	return ""
+}

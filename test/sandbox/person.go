@@ -1,0 +1,337 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"credential-rotator/rotator"
+)
+
+// What people do, in either console. None of it is judged. A method that names
+// what does not exist panics: the test is wrong.
+
+func must(err error) {
+	if err != nil {
+		panic("sandbox: " + err.Error())
+	}
+}
+
+// AddUser makes an IAM user.
+func (w *World) AddUser(u User) {
+	defer w.enter()()
+	_, err := w.createUser(u)
+	must(err)
+}
+
+// RecreateUser deletes a user with all keys, and makes another of the same name,
+// with the same tags and without keys.
+func (w *World) RecreateUser(name string) {
+	defer w.enter()()
+	old, err := w.findUser(name)
+	must(err)
+	for _, k := range w.keysOf(old) {
+		k.gone = true
+	}
+	must(w.deleteUser(name))
+	_, err = w.createUser(old.User)
+	must(err)
+}
+
+// DeleteUser deletes a user with all keys.
+func (w *World) DeleteUser(name string) {
+	defer w.enter()()
+	u, err := w.findUser(name)
+	must(err)
+	for _, k := range w.keysOf(u) {
+		k.gone = true
+	}
+	must(w.deleteUser(name))
+}
+
+// TagUser sets one tag.
+func (w *World) TagUser(name, key, value string) {
+	defer w.enter()()
+	must(w.tagUser(name, map[string]string{key: value}))
+}
+
+// AttachPolicy attaches an AWS managed policy, such as AWSCompromisedKeyQuarantineV3.
+func (w *World) AttachPolicy(name, policy string) {
+	defer w.enter()()
+	u, err := w.findUser(name)
+	must(err)
+	u.Policies = append(u.Policies, policy)
+}
+
+// CreateKey makes a key of a given age. Anything that is not new works at once.
+func (w *World) CreateKey(user string, age time.Duration) rotator.KeyPair {
+	defer w.enter()()
+	k, err := w.createKey(user)
+	must(err)
+	if age > 0 {
+		k.madeAt = w.now.Add(-age)
+		k.created = k.madeAt.Truncate(time.Second)
+		k.knownFrom = k.madeAt.Add(w.opts.PropagationDelay)
+		k.listedFrom = k.madeAt.Add(w.opts.ListLag)
+	}
+	return rotator.KeyPair{ID: k.id, Secret: rotator.NewSecret(k.secret)}
+}
+
+// SetKeyStatus switches a key on or off. Switched on again it is somebody's.
+func (w *World) SetKeyStatus(keyID string, status rotator.KeyStatus) {
+	defer w.enter()()
+	k, err := w.findKey("", keyID)
+	must(err)
+	if status == rotator.KeyActive && k.status != rotator.KeyActive {
+		k.reclaimed = w.seq
+	}
+	k.status = status
+}
+
+// DeleteKey deletes a key.
+func (w *World) DeleteKey(keyID string) {
+	defer w.enter()()
+	must(w.deleteKey("", keyID))
+}
+
+// UseKey is a use of a key by somebody.
+func (w *World) UseKey(keyID, service, region string) {
+	defer w.enter()()
+	k, err := w.findKey("", keyID)
+	must(err)
+	w.used(k, service, region)
+}
+
+// Key is a key as it is.
+type Key struct {
+	rotator.AccessKey
+	User    string
+	LastUse rotator.LastUse
+}
+
+// Keys are the user's keys as they are, whatever a list may still tell.
+func (w *World) Keys(user string) []Key {
+	defer w.enter()()
+	u, err := w.findUser(user)
+	must(err)
+	var out []Key
+	for _, k := range w.keysOf(u) {
+		out = append(out, Key{rotator.AccessKey{ID: k.id, Status: k.status, CreatedAt: k.created}, u.Name, k.lastUse})
+	}
+	return out
+}
+
+// AddProject makes a GitLab project.
+func (w *World) AddProject(p Project) {
+	defer w.enter()()
+	if p.DefaultBranch == "" {
+		p.DefaultBranch = "main"
+	}
+	if p.Refs == nil {
+		p.Refs = []Ref{{Name: p.DefaultBranch, Protected: true}}
+	}
+	w.projects[p.ID] = &project{Project: p}
+}
+
+// EditProject changes a project.
+func (w *World) EditProject(projectID int64, edit func(*Project)) {
+	defer w.enter()()
+	edit(&w.mustProject(projectID).Project)
+}
+
+func (w *World) mustProject(projectID int64) *project {
+	p := w.projects[projectID]
+	if p == nil {
+		must(fmt.Errorf("there is no project %d", projectID))
+	}
+	return p
+}
+
+// AddToken makes an access token and returns its value.
+func (w *World) AddToken(t Token) string {
+	defer w.enter()()
+	n := w.id("token")
+	if t.Username == "" {
+		t.Username = fmt.Sprintf("project_bot_%s", w.random("abcdef0123456789", 8))
+	}
+	if t.Expires.IsZero() {
+		t.Expires = w.now.AddDate(1, 0, 0)
+	}
+	added := &token{Token: t, id: n, userID: 1000 + n, value: w.newToken("the token " + t.Name), created: w.now}
+	w.tokens = append(w.tokens, added)
+	return added.value
+}
+
+// EditToken changes a token.
+func (w *World) EditToken(name string, edit func(*Token)) {
+	defer w.enter()()
+	i := slices.IndexFunc(w.tokens, func(t *token) bool { return t.Name == name })
+	if i < 0 {
+		must(fmt.Errorf("there is no token %s", name))
+	}
+	edit(&w.tokens[i].Token)
+}
+
+// SetVariable makes a variable, or changes all of one that exists.
+func (w *World) SetVariable(projectID int64, v Variable) {
+	defer w.enter()()
+	if v.EnvironmentScope == "" {
+		v.EnvironmentScope = "*"
+	}
+	if v.Type == "" {
+		v.Type = "env_var"
+	}
+	p := w.mustProject(projectID)
+	next := &variable{Variable: v, written: w.seq, byPerson: true}
+	if old, err := p.findVariable(v.Key, v.EnvironmentScope); err == nil {
+		must(p.valid(v, old))
+		*old = *next
+		return
+	}
+	must(p.valid(v, nil))
+	p.variables = append(p.variables, next)
+}
+
+// EditVariable changes a variable in a scope.
+func (w *World) EditVariable(projectID int64, key, scope string, edit func(*Variable)) {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	v, err := p.findVariable(key, scope)
+	must(err)
+	next := v.Variable
+	edit(&next)
+	must(p.valid(next, v))
+	*v = variable{Variable: next, written: w.seq, byPerson: true}
+}
+
+// DeleteVariable deletes a variable in a scope.
+func (w *World) DeleteVariable(projectID int64, key, scope string) {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	v, err := p.findVariable(key, scope)
+	must(err)
+	p.deleteVariable(v)
+}
+
+// Variable is a variable as it is, hidden ones too.
+func (w *World) Variable(projectID int64, key, scope string) (Variable, bool) {
+	defer w.enter()()
+	v, err := w.mustProject(projectID).findVariable(key, scope)
+	if err != nil {
+		return Variable{}, false
+	}
+	return v.Variable, true
+}
+
+// QueueOutcomes says how the project's next pipelines end; after them, success.
+func (w *World) QueueOutcomes(projectID int64, outcomes ...Outcome) {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	p.outcomes = append(p.outcomes, outcomes...)
+}
+
+// RunPipeline starts a pipeline as somebody's push does.
+func (w *World) RunPipeline(projectID int64, ref string) (pipelineID int64) {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	r, ok := p.ref(ref)
+	if !ok {
+		must(fmt.Errorf("project %d has no ref %s", projectID, ref))
+	}
+	return w.newPipeline(p, r, push(), Success, p.Pipeline).id
+}
+
+func push() origin { return origin{"push", "somebody", 1} }
+
+// RunningJob adds a job, in a pipeline of its own on the default branch, that
+// started a while ago with the variables of now, and runs until EndJob.
+func (w *World) RunningJob(projectID int64, spec JobSpec, startedAgo time.Duration) (jobID int64) {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	ref, _ := p.ref(p.DefaultBranch)
+	pl := w.newPipeline(p, ref, push(), Stuck, []JobSpec{spec})
+	j := pl.jobs[0]
+	j.status, j.started = "running", w.now.Add(-startedAgo)
+	j.env = p.variablesFor(j.Environment, ref.Protected)
+	pl.outcome = Success
+	w.moveOn(pl)
+	return j.id
+}
+
+// EndJob ends a running job.
+func (w *World) EndJob(jobID int64, err error) {
+	defer w.enter()()
+	w.end(w.mustJob(jobID), err)
+}
+
+// PlayJob starts a job that waits for somebody.
+func (w *World) PlayJob(jobID int64) {
+	defer w.enter()()
+	must(w.play(w.mustJob(jobID)))
+}
+
+func (w *World) mustJob(id int64) *job {
+	j, err := w.findJob(id)
+	must(err)
+	return j
+}
+
+// CancelPipeline cancels a pipeline and its jobs.
+func (w *World) CancelPipeline(pipelineID int64) {
+	defer w.enter()()
+	i := slices.IndexFunc(w.pipelines, func(pl *pipeline) bool { return pl.id == pipelineID })
+	if i < 0 {
+		must(fmt.Errorf("there is no pipeline %d", pipelineID))
+	}
+	w.cancelPipeline(w.pipelines[i])
+}
+
+// Pipeline is how a pipeline looks.
+type Pipeline struct {
+	ID       int64
+	Ref      string
+	Source   string
+	Username string
+	Status   string
+	Jobs     []Job
+}
+
+// Job is how a job looks.
+type Job struct {
+	ID          int64
+	Name        string
+	Environment string
+	Status      string
+	Failure     string // why it failed
+	Started     time.Time
+	Finished    time.Time
+	KeyID       string // of the pair it picked up
+}
+
+// Pipelines are the project's pipelines, oldest first.
+func (w *World) Pipelines(projectID int64) []Pipeline {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	var out []Pipeline
+	for _, pl := range w.pipelines {
+		if pl.project != p {
+			continue
+		}
+		look := Pipeline{ID: pl.id, Ref: pl.ref.Name, Source: pl.source, Username: pl.username, Status: pl.status}
+		for _, j := range pl.jobs {
+			look.Jobs = append(look.Jobs, Job{
+				ID: j.id, Name: j.Name, Environment: j.Environment, Status: j.status, Failure: j.failure,
+				Started: j.started, Finished: j.finished, KeyID: j.env[j.KeyIDVariable],
+			})
+		}
+		out = append(out, look)
+	}
+	return out
+}
+
+// SetLive says which key the service runs with that was last deployed to an
+// environment, before the world began.
+func (w *World) SetLive(projectID int64, environment, keyID string) {
+	defer w.enter()()
+	w.environmentOf(w.mustProject(projectID), environment).live = keyID
+}
