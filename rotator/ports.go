@@ -170,7 +170,8 @@ type Holding struct {
 
 // Redeployer brings what is published to the running service.
 type Redeployer interface {
-	// Mark returns the project's highest pipeline id: whatever is higher came later.
+	// Mark returns the project's highest pipeline id. A pipeline above it was asked
+	// for later, unless it is the child of an older one.
 	Mark(ctx context.Context, r Redeploy) (int64, error)
 	// Start starts a redeploy. After any error but ErrRefused it may be running:
 	// Check finds it.
@@ -190,7 +191,7 @@ type Redeploy struct {
 	Ref         string
 	Environment string    // whose deployment is the proof; "": the pipeline's success is
 	PublishedAt time.Time // GitLab's clock
-	After       int64     // the mark: pipelines above it began after publishing
+	After       int64     // the mark: pipelines above it that are nobody's children began after publishing
 	ID          int64     // the pipeline, 0 when not known
 }
 

@@ -2,6 +2,7 @@ package gitlab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,9 +14,9 @@ import (
 
 // Check tells what has become of the redeploy.
 //
-// Calls: one for the pipeline while it runs (when its id is not known, one, and two
-// more if there is a candidate); with an Environment, one more once it does not run;
-// one more for the names of the jobs that failed or wait for somebody.
+// Calls: one for the pipeline (when its id is not known, one, and three more if there
+// is a candidate); with an Environment, one more unless the pipeline runs; one more
+// for the names of the jobs that failed or wait for somebody.
 func (c *Client) Check(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	d, err := c.check(ctx, r)
 	if err != nil {
@@ -37,7 +38,7 @@ func (c *Client) check(ctx context.Context, r rotator.Redeploy) (rotator.Deploym
 		}
 	}
 	if d.Kind == kindPipeline && (d.State == rotator.DeploymentFailed || d.State == rotator.DeploymentBlocked) {
-		d.Detail = c.nameJobs(ctx, r, d)
+		d.Detail = c.detail(ctx, r, d)
 	}
 	return d, nil
 }
@@ -78,7 +79,7 @@ func (c *Client) lostPipeline(ctx context.Context, r rotator.Redeploy) (int64, e
 		return 0, c.explain(resp, err)
 	}
 	if user == nil || user.Username == "" {
-		return 0, fmt.Errorf("GitLab does not tell whose the token is")
+		return 0, errors.New("GitLab does not tell whose the token is")
 	}
 	return c.lowestAbove(ctx, r, user.Username)
 }
@@ -116,31 +117,43 @@ func (c *Client) lowestAbove(ctx context.Context, r rotator.Redeploy, user strin
 	return lowest, nil
 }
 
-// nameJobs says in which jobs a pipeline failed, or which it waits for. That is
-// good to know and no more, so a failure to read it is none.
-func (c *Client) nameJobs(ctx context.Context, r rotator.Redeploy, d rotator.Deployment) string {
-	scope := gitlab.Manual
-	if d.Status == string(gitlab.Failed) {
-		scope = gitlab.Failed
+// detail says in which jobs a pipeline failed, or which it waits for. That is good
+// to know and no more, so a failure to read it is none.
+func (c *Client) detail(ctx context.Context, r rotator.Redeploy, d rotator.Deployment) string {
+	var names []string
+	for _, j := range c.endedAs(ctx, r, d) {
+		// A job that may fail does not fail a pipeline, nor block one.
+		if j != nil && (!j.AllowFailure || d.Status == string(gitlab.Success)) && len(names) < 3 {
+			names = append(names, fmt.Sprintf("job %s is %s (%s)", j.Name, j.Status, j.WebURL))
+		}
+	}
+	jobs := strings.Join(names, ", ")
+	switch {
+	case jobs == "":
+		return d.Detail
+	case d.Detail != "":
+		return d.Detail + "; " + jobs
+	case d.State == rotator.DeploymentFailed:
+		return fmt.Sprintf("pipeline %d is %s: %s", d.ID, d.Status, jobs)
+	}
+	return jobs
+}
+
+// endedAs lists the jobs of a pipeline that have the pipeline's own status; of one
+// that succeeded, those that nobody has started.
+func (c *Client) endedAs(ctx context.Context, r rotator.Redeploy, d rotator.Deployment) []*gitlab.Job {
+	scope := gitlab.BuildStateValue(d.Status)
+	if scope == gitlab.Success {
+		scope = gitlab.Manual
 	}
 	jobs, _, err := c.api.Jobs.ListPipelineJobs(r.ProjectID, d.ID, &gitlab.ListJobsOptions{
 		ListOptions: gitlab.ListOptions{PerPage: 100},
 		Scope:       &[]gitlab.BuildStateValue{scope},
 	}, gitlab.WithContext(ctx))
 	if err != nil {
-		return d.Detail
+		return nil
 	}
-	var names []string
-	for _, j := range jobs {
-		// What may fail does not fail a pipeline, nor block one.
-		if j != nil && (!j.AllowFailure || d.Status == string(gitlab.Success)) && len(names) < 3 {
-			names = append(names, fmt.Sprintf("job %s is %s (%s)", j.Name, j.Status, j.WebURL))
-		}
-	}
-	if d.Detail != "" {
-		names = append([]string{d.Detail}, names...)
-	}
-	return strings.Join(names, "; ")
+	return jobs
 }
 
 // firstTime is the first of the times that GitLab gave; zero without one.

@@ -42,7 +42,8 @@ func (c *Client) read(ctx context.Context, p rotator.Place) (rotator.Published, 
 		}
 		return rotator.Published{}, why
 	}
-	var published rotator.Published
+	missing := rotator.Variable{Masked: true} // as it is to be made
+	published := rotator.Published{KeyID: missing, Secret: missing}
 	published.At, err = serverTime(resp)
 	if err != nil {
 		return rotator.Published{}, err

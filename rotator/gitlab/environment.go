@@ -24,22 +24,37 @@ func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotato
 	if err != nil {
 		return rotator.Deployment{}, c.explain(resp, err)
 	}
+	dep, err := c.firstServing(ctx, r, list)
+	switch {
+	case err != nil:
+		return rotator.Deployment{}, err
+	case dep != nil:
+		return serving(r, dep, d), nil
+	case d.State == rotator.DeploymentSucceeded:
+		return undeployed(r, list, d), nil
+	}
+	return d, nil
+}
+
+// firstServing is the deployment that brought the pair: our own pipeline's, or else
+// the newest; nil when there is none.
+func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment) (*gitlab.Deployment, error) {
+	var ours, others []*gitlab.Deployment
 	for _, dep := range list {
-		if dep == nil || dep.Status != "success" {
-			continue
-		}
-		after, err := c.beganAfter(ctx, r, dep)
-		if err != nil {
-			return rotator.Deployment{}, err
-		}
-		if after {
-			return serving(r, dep, d), nil
+		switch {
+		case dep == nil || dep.Status != "success":
+		case r.ID != 0 && dep.Deployable.Pipeline.ID == r.ID:
+			ours = append(ours, dep)
+		default:
+			others = append(others, dep)
 		}
 	}
-	if d.State != rotator.DeploymentSucceeded {
-		return d, nil
+	for _, dep := range append(ours, others...) {
+		if after, err := c.beganAfter(ctx, r, dep); err != nil || after {
+			return dep, err
+		}
 	}
-	return undeployed(r, list, d), nil
+	return nil, nil
 }
 
 // beganAfter tells whether a deployment's job began after publishing, and so got

@@ -20,21 +20,25 @@ const expiryNotice = 30 * 24 * time.Hour
 // Preflight looks at the token, the project and the ref, in three calls (four when
 // the ref is a tag). What concerns the variables is for Read to tell.
 func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
-	pre := &rotator.Preflight{}
-	for _, look := range []func(context.Context, rotator.Request, *rotator.Preflight) error{c.lookAtToken, c.lookAtProject, c.lookAtRef} {
-		if err := look(ctx, r, pre); err != nil {
-			return rotator.Preflight{}, err
-		}
-		if len(pre.Faults) > 0 {
-			break // what comes next would only fail for the same reason
-		}
+	var pre rotator.Preflight
+	if err := c.lookAtToken(ctx, &pre); err != nil {
+		return rotator.Preflight{}, err
 	}
-	return *pre, nil
+	if len(pre.Faults) > 0 {
+		return pre, nil // with that token, nothing else can be seen
+	}
+	if err := c.lookAtProject(ctx, r, &pre); err != nil {
+		return rotator.Preflight{}, err
+	}
+	if err := c.lookAtRef(ctx, r, &pre); err != nil {
+		return rotator.Preflight{}, err
+	}
+	return pre, nil
 }
 
 // lookAtToken: instances that do not know the endpoint, and fine-grained tokens
 // that may not use it, are gone on with: the project will tell.
-func (c *Client) lookAtToken(ctx context.Context, _ rotator.Request, pre *rotator.Preflight) error {
+func (c *Client) lookAtToken(ctx context.Context, pre *rotator.Preflight) error {
 	token, resp, err := c.api.PersonalAccessTokens.GetSinglePersonalAccessToken(gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)
@@ -123,10 +127,12 @@ func (c *Client) lookAtRef(ctx context.Context, r rotator.Request, pre *rotator.
 		}
 		why = c.explain(resp, err)
 	}
-	switch {
+	switch unseen := why.notFound() || why.status == http.StatusForbidden && !why.foreign; {
+	case unseen && r.Ref == "" && r.Redeploy == rotator.RedeployNone:
+		pre.Ref = "" // a project without code, which nothing is run in
 	case why.notFound():
 		pre.Faults = append(pre.Faults, fmt.Sprintf("project %d has no branch or tag %q: correct ref", r.ProjectID, pre.Ref))
-	case why.status == http.StatusForbidden && !why.foreign:
+	case unseen:
 		pre.Faults = append(pre.Faults, fmt.Sprintf("the branches of project %d cannot be read: %s", r.ProjectID, why.text))
 	default:
 		return fmt.Errorf("looking at ref %s of project %d: %w", pre.Ref, r.ProjectID, why)

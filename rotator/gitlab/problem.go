@@ -73,7 +73,7 @@ func (c *Client) answered(resp *http.Response, p *problem) string {
 		return fmt.Sprintf("%s answered %s, but not as GitLab's API does%s: check GITLAB_URL, and that no sign-in page or proxy is in the way", c.host, status(resp), kind(resp))
 	}
 	text := c.host + " answered " + status(resp)
-	if p.said != "" && !strings.Contains(p.said, http.StatusText(p.status)) {
+	if p.said != "" && !strings.EqualFold(p.said, status(resp)) {
 		text += fmt.Sprintf(" (%s)", p.said)
 	}
 	return text + ": " + advice(p)

@@ -14,14 +14,26 @@ import (
 
 // WriteSecret writes the pair's secret, in one call.
 func (c *Client) WriteSecret(ctx context.Context, p rotator.Place, before rotator.Variable, pair rotator.KeyPair) error {
-	_, err := c.write(ctx, p, before, writing{key: p.SecretVariable, value: pair.Secret, keyID: pair.ID})
-	return err
+	w := writing{key: p.SecretVariable, value: pair.Secret, keyID: pair.ID}
+	if _, err := c.write(ctx, p, before, w); err != nil {
+		return w.failed(p, err)
+	}
+	return nil
 }
 
 // WriteKeyID writes the key id, in one call, and returns the second after GitLab's
 // reply.
 func (c *Client) WriteKeyID(ctx context.Context, p rotator.Place, before rotator.Variable, keyID string) (time.Time, error) {
-	return c.write(ctx, p, before, writing{key: p.KeyIDVariable, value: rotator.NewSecret(keyID), keyID: keyID})
+	w := writing{key: p.KeyIDVariable, value: rotator.NewSecret(keyID), keyID: keyID}
+	resp, err := c.write(ctx, p, before, w)
+	if err != nil {
+		return time.Time{}, w.failed(p, err)
+	}
+	at, err := serverTime(resp)
+	if err != nil {
+		return time.Time{}, w.failed(p, err)
+	}
+	return at, nil
 }
 
 // writing is what one variable is to hold.
@@ -31,20 +43,16 @@ type writing struct {
 	keyID string // the key that the value belongs to
 }
 
-func (c *Client) write(ctx context.Context, p rotator.Place, before rotator.Variable, w writing) (time.Time, error) {
-	at, err := c.tryWrite(ctx, p, before, w)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("writing %s of project %d: %w", name(w.key, p.EnvironmentScope), p.ProjectID, err)
-	}
-	return at, nil
+func (w writing) failed(p rotator.Place, err error) error {
+	return fmt.Errorf("writing %s of project %d: %w", name(w.key, p.EnvironmentScope), p.ProjectID, err)
 }
 
-func (c *Client) tryWrite(ctx context.Context, p rotator.Place, before rotator.Variable, w writing) (time.Time, error) {
+func (c *Client) write(ctx context.Context, p rotator.Place, before rotator.Variable, w writing) (*gitlab.Response, error) {
 	if !maskable(w.value) {
-		return time.Time{}, refused(errors.New("the value cannot be masked: GitLab masks eight and more of A-Z a-z 0-9 _ + = / @ : . ~ - only"))
+		return nil, refused(errors.New("the value cannot be masked: GitLab masks eight and more of A-Z a-z 0-9 _ + = / @ : . ~ - only"))
 	}
 	if err := roomForStamp(before.Text, w.keyID); err != nil {
-		return time.Time{}, refused(err)
+		return nil, refused(err)
 	}
 	send := c.create
 	if before.Exists {
@@ -52,12 +60,12 @@ func (c *Client) tryWrite(ctx context.Context, p rotator.Place, before rotator.V
 	}
 	row, resp, err := send(ctx, p, before, w)
 	if err != nil {
-		return time.Time{}, refusal(c.explain(resp, err, w.value))
+		return nil, refusal(c.explain(resp, err, w.value))
 	}
 	if row == nil || row.Key != w.key || row.EnvironmentScope != p.EnvironmentScope {
-		return time.Time{}, errors.New("GitLab answered with another variable than the one that was to be written: look at the variables of this name in all scopes, and correct them")
+		return nil, errors.New("GitLab answered with another variable than the one that was to be written: look at the variables of this name in all scopes, and correct them")
 	}
-	return serverTime(resp)
+	return resp, nil
 }
 
 // update changes the value and the description and leaves the rest as it is, but

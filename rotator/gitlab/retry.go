@@ -27,10 +27,8 @@ const (
 // not applied. Status 0 and 999 are what some load balancers invent.
 func sendAgain(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	switch {
-	case ctx.Err() != nil:
-		return false, nil
 	case err != nil:
-		return isRead(err) && mayPass(err), nil
+		return isRead(err) && mayPass(err) && !isOver(ctx), nil
 	case resp.StatusCode == http.StatusTooManyRequests:
 		deadline, bounded := ctx.Deadline()
 		return !bounded || time.Until(deadline) > askedPause(resp), nil
@@ -39,6 +37,8 @@ func sendAgain(ctx context.Context, resp *http.Response, err error) (bool, error
 	}
 	return (resp.StatusCode >= 500 || resp.StatusCode == 0) && resp.Request != nil && resp.Request.Method == http.MethodGet, nil
 }
+
+func isOver(ctx context.Context) bool { return ctx.Err() != nil }
 
 // isRead tells by the error of http.Client, which names the method, whether the
 // request that failed was a read.

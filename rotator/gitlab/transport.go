@@ -108,11 +108,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
-	token, err = t.tokens.getAfter(req.Context(), token)
-	if err != nil {
-		return resp, nil //nolint:nilerr // that GitLab refused the token says more than that there is no other
+	if token, err = t.tokens.getAfter(req.Context(), token); err == nil {
+		return t.attempt(req, token)
 	}
-	return t.attempt(req, token)
+	return resp, nil // that GitLab refused the token says more than that there is no other
 }
 
 func (t *transport) attempt(req *http.Request, token rotator.Secret) (*http.Response, error) {
