@@ -101,12 +101,17 @@ func decide(o observed) verdict {
 // refusals are the reasons not to look any further.
 func refusals(o observed) []verdict {
 	var all []verdict
-	for _, refusal := range []func(observed) (verdict, bool){unbound, busy, otherUser, elsewhereInFlight} {
+	for _, refusal := range []func(observed) (verdict, bool){unbuilt, unbound, busy, otherUser, elsewhereInFlight} {
 		if v, refused := refusal(o); refused {
 			all = append(all, v)
 		}
 	}
 	return all
+}
+
+// unbuilt: better no redeploy than another one than was asked for.
+func unbuilt(o observed) (verdict, bool) {
+	return answer(StatusRefused, `redeploy "deployment" is not built yet: use "pipeline", with an environment as its proof`), o.request.Redeploy == RedeployDeployment
 }
 
 // unbound: an event must never be able to send one service's key to another

@@ -111,9 +111,7 @@ func (r Request) Validate() error {
 func (r Request) redeployFaults() []string {
 	var faults []string
 	switch r.Redeploy {
-	case RedeployPipeline:
-	case RedeployDeployment:
-		faults = append(faults, `redeploy "deployment" is not built yet: use "pipeline"`)
+	case RedeployPipeline, RedeployDeployment:
 	case RedeployNone:
 		if r.OverlapHours < 1 {
 			faults = append(faults, `overlap_hours must be at least 1 with redeploy "none": nothing else tells when the service has the new key`)

@@ -14,22 +14,30 @@ const redacted = "[redacted]"
 // Every way in which Go prints, logs or encodes a value gives "[redacted]". The
 // one way out is Reveal, which a lint rule allows only in the adapters that send
 // the secret to the service it is meant for.
-type Secret struct{ value string }
+//
+// The value is behind a pointer because package fmt does not ask the methods of an
+// unexported field: it prints what is there, which is then an address.
+type Secret struct{ value *string }
 
 // NewSecret wraps a value read from the service that made it.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret { return Secret{&value} }
 
 // UnmarshalText takes a secret in, from the environment or from JSON.
 func (s *Secret) UnmarshalText(text []byte) error {
-	s.value = string(text)
+	*s = NewSecret(string(text))
 	return nil
 }
 
 // Reveal returns the secret itself, to be sent and not to be kept.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // Empty tells whether there is nothing to reveal.
-func (s Secret) Empty() bool { return s.value == "" }
+func (s Secret) Empty() bool { return s.Reveal() == "" }
 
 func (Secret) String() string               { return redacted }
 func (Secret) GoString() string             { return redacted }
