@@ -316,7 +316,7 @@ func (u *run) poll(ctx context.Context, o observed, v verdict) {
 
 // deactivate switches the old key off. A crash after it leaves it inactive; the next
 // run does so again, which changes nothing, and goes on.
-func (u *run) deactivate(ctx context.Context, o observed, v verdict) (verdict, error) {
+func (u *run) deactivate(ctx context.Context, _ observed, v verdict) (verdict, error) {
 	began := time.Now()
 	err := u.write(ctx, func(ctx context.Context) error { return u.Keys.Deactivate(ctx, u.request.User, v.keyID) })
 	if err != nil {

@@ -203,7 +203,7 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 	}
 	use, err := u.Users.LastUsed(ctx, id)
 	u.seen.lastUse, u.seen.lastUseErr = &use, err
-	return nil
+	return nil //nolint:nilerr // decide judges it
 }
 
 func (u *run) redeploy() Redeploy {

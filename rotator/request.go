@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // The ways to redeploy.
@@ -137,7 +138,7 @@ func (r Request) redeployFaults() []string {
 func isHours(n int) bool { return n >= 0 && n <= 720 }
 
 func isText(s string) bool {
-	return len(s) <= 255 && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
+	return utf8.RuneCountInString(s) <= 255 && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 // quoted shows a value that somebody got wrong, cut to what a line can hold.

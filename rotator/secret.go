@@ -37,7 +37,7 @@ func (s Secret) Reveal() string {
 }
 
 // Empty tells whether there is nothing to reveal.
-func (s Secret) Empty() bool { return s.Reveal() == "" }
+func (s Secret) Empty() bool { return s.value == nil || *s.value == "" }
 
 func (Secret) String() string               { return redacted }
 func (Secret) GoString() string             { return redacted }

@@ -54,12 +54,13 @@ func (i *IAM) Create(ctx context.Context, user string) (rotator.KeyPair, error) 
 	return rotator.KeyPair{ID: *key.AccessKeyId, Secret: rotator.NewSecret(*key.SecretAccessKey)}, nil
 }
 
-// once keeps the SDK from sending a call again, and from logging its reply, which
-// holds a secret.
+// once keeps the SDK from sending a call again, from losing its reply, and from
+// logging it, as it holds a secret.
 func once(o *iam.Options) {
 	o.Retryer = aws.NopRetryer{}
 	o.RetryMaxAttempts = 0
 	o.ClientLogMode = 0
+	o.HTTPClient = inMemory{o.HTTPClient}
 }
 
 // Deactivate makes a key Inactive: one UpdateAccessKey. The SDK may send it again:

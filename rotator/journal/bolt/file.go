@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -37,6 +38,11 @@ func (j *Journal) update(ctx context.Context, f func(*bbolt.Tx) error) error {
 	if err := j.create(); err != nil {
 		return err
 	}
+	// Reading needs less of the file than writing. What is wrong with it is told by a
+	// look that cannot touch it.
+	if err := j.with(ctx, true, func(*bbolt.DB) error { return nil }); err != nil {
+		return err
+	}
 	return j.with(ctx, false, func(db *bbolt.DB) error { return db.Update(f) })
 }
 
@@ -50,22 +56,22 @@ func (j *Journal) with(ctx context.Context, readOnly bool, do func(*bbolt.DB) er
 	// bbolt maps the file and trusts it. What a damaged one makes of that, a panic or a
 	// fault, must not end a run that has other things to finish.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	var file *os.File
+	var db *bbolt.DB
 	defer func() {
 		if broken := recover(); broken != nil {
-			_ = file.Close() // and with it the lock; the mapping stays behind
 			err = j.unusable(fmt.Sprintf("is damaged (%v)", broken))
 		}
+		if db != nil {
+			err = errors.Join(err, db.Close())
+		}
 	}()
-	db, err := bbolt.Open(j.path, fileMode, &bbolt.Options{
+	var file *os.File
+	db, err = bbolt.Open(j.path, fileMode, &bbolt.Options{
 		ReadOnly: readOnly,
 		Timeout:  wait,
 		OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
 			var err error
-			file, err = os.OpenFile(path, flag&^os.O_CREATE, mode)
-			if err == nil {
-				err = notEmpty(file)
-			}
+			file, err = openFilled(path, flag, mode)
 			return file, err
 		},
 	})
@@ -73,9 +79,9 @@ func (j *Journal) with(ctx context.Context, readOnly bool, do func(*bbolt.DB) er
 		return j.opening(err)
 	}
 	if err := db.View(func(tx *bbolt.Tx) error { return j.recognise(tx, file) }); err != nil {
-		return errors.Join(err, db.Close())
+		return err
 	}
-	return errors.Join(do(db), db.Close())
+	return do(db)
 }
 
 // patience is how long to wait for the lock: not past the context's deadline.
@@ -93,13 +99,21 @@ func patience(ctx context.Context) (time.Duration, error) {
 
 var errEmpty = errors.New("empty")
 
-// notEmpty keeps bbolt from making a database of a file that somebody emptied.
-func notEmpty(file *os.File) error {
+// openFilled opens a file, and keeps bbolt from making a database of one that is not
+// there any more or that somebody emptied.
+func openFilled(path string, flag int, mode os.FileMode) (*os.File, error) {
+	file, err := os.OpenFile(path, flag&^os.O_CREATE, mode)
+	if err != nil {
+		return nil, err
+	}
 	info, err := file.Stat()
 	if err == nil && info.Size() == 0 {
 		err = errEmpty
 	}
-	return err
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // recognise tells a journal from another program's database, and from one whose end
@@ -159,7 +173,22 @@ func (j *Journal) create() error {
 	if err := os.Link(draft.Name(), j.path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("making the journal file: %w", err)
 	}
+	if err := syncFolder(folder); err != nil {
+		return fmt.Errorf("making the journal file: %w", err)
+	}
 	return nil
+}
+
+// syncFolder makes the name of a new file survive a power cut, as its content does.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" { // has no such call
+		return nil
+	}
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // fill makes an empty journal of an empty file.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -59,24 +60,21 @@ func (c *call) failed(err error) error {
 // advice tells what a person can do about an error of DynamoDB.
 func (c *call) advice(api smithy.APIError) string {
 	message := strings.ToLower(api.ErrorMessage())
-	switch api.ErrorCode() {
-	case "ResourceNotFoundException":
+	switch code := api.ErrorCode(); {
+	case strings.Contains(message, "index") && (code == "ValidationException" || code == "ResourceNotFoundException"):
+		return "; the table needs the index " + indexInFlight + " (partition key in_flight, sort key user, both strings, projection ALL): let the Terraform module credential-rotator make it"
+	case strings.Contains(message, "key") && code == "ValidationException":
+		return "; the table must have the partition key user and the sort key item, both strings: let the Terraform module credential-rotator make it, or set JOURNAL to the table that it made"
+	case code == "ResourceNotFoundException":
 		return "; there is no such table in this account and region: make it with the Terraform module credential-rotator, or set JOURNAL to the name that it has"
-	case "AccessDeniedException":
+	case code == "AccessDeniedException":
 		on := "on the table " + c.table
 		if c.action == "dynamodb:Query" {
 			on = "on the index " + indexInFlight + " of the table " + c.table
 		}
 		return "; grant " + c.action + " " + on + " to the identity that the rotator runs as"
-	case "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException", "MissingAuthenticationTokenException":
+	case slices.Contains([]string{"UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException", "MissingAuthenticationTokenException"}, code):
 		return "; the AWS credentials that the rotator itself runs with do not work: renew them, and check this machine's clock"
-	case "ValidationException":
-		switch {
-		case strings.Contains(message, "index"):
-			return "; the table needs the index " + indexInFlight + " (partition key in_flight, sort key user, both strings, projection ALL): let the Terraform module credential-rotator make it"
-		case strings.Contains(message, "key"):
-			return "; the table must have the partition key user and the sort key item, both strings: let the Terraform module credential-rotator make it, or set JOURNAL to the table that it made"
-		}
 	}
 	return ""
 }

@@ -1,0 +1,147 @@
+"""moto's server, with the gaps closed that would let this project's tests pass for the
+wrong reason. moto.go runs it:
+
+    python3 launcher.py
+
+It listens on a free port of 127.0.0.1, prints that port on one line of stdout, and ends
+when its stdin does, so that it never outlives the test, however that ends. Written for
+moto 5.
+
+Each patch says what AWS does, and what moto does instead.
+"""
+
+import json
+import os
+import sys
+import threading
+
+from moto.core.responses import BaseResponse
+from moto.dynamodb.models import DynamoDBBackend
+from moto.events.models import Rule
+from moto.iam import access_control
+from moto.iam.responses import IamResponse
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+
+def refuse_inactive_keys():
+    """AWS refuses a key that is not Active. moto looks at its secret only."""
+    init = access_control.IAMUserAccessKey.__init__
+
+    def checked(self, account_id, partition, access_key_id, headers):
+        init(self, account_id, partition, access_key_id, headers)
+        for user in self.backend.list_users("/", None, None):
+            for key in user.access_keys:
+                if key.access_key_id == access_key_id and key.status != "Active":
+                    raise access_control.CreateAccessKeyFailure(reason="InvalidId")
+
+    access_control.IAMUserAccessKey.__init__ = checked
+
+
+def name_iam_resources():
+    """AWS checks a policy's Resource against the user or role that a call is about.
+    moto checks it against "*", and so denies whatever a narrow policy allows."""
+
+    def resource(self):
+        for param, kind in (("UserName", "user"), ("RoleName", "role")):
+            name = self._get_param(param)
+            if name:
+                try:
+                    return getattr(self.backend, f"get_{kind}")(name).arn
+                except Exception:  # there is none: the path is not known
+                    return f"arn:aws:iam::{self.current_account}:{kind}/{name}"
+        key_id = self._get_param("AccessKeyId")  # GetAccessKeyLastUsed names no user
+        for user in self.backend.list_users("/", None, None):
+            if key_id in [key.access_key_id for key in user.access_keys]:
+                return user.arn
+        return "*"
+
+    IamResponse._determine_resource = resource
+
+
+def speak_the_protocol_of_errors():
+    """AWS sends a 403 in the protocol of the service. moto sends one XML to all, whose
+    code no SDK can read. (DynamoDB and EventBridge speak JSON, IAM and STS XML.)"""
+    call_action = BaseResponse.call_action
+    json_codes = {
+        "AccessDenied": "AccessDeniedException",
+        "InvalidClientTokenId": "UnrecognizedClientException",
+        "SignatureDoesNotMatch": "InvalidSignatureException",
+    }
+
+    def between(text, tag):
+        return text.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
+
+    def called(self):
+        status, headers, body = call_action(self)
+        text = body if isinstance(body, str) else ""
+        if status not in (401, 403) or "<Errors>" not in text:
+            return status, headers, body
+        code, message = between(text, "Code"), between(text, "Message")
+        if self.headers.get("X-Amz-Target"):
+            headers["Content-Type"] = "application/x-amz-json-1.0"
+            status = 400
+            body = json.dumps({"__type": json_codes.get(code, code), "message": message})
+        else:
+            body = (
+                f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>"
+                f"<Message>{message}</Message></Error><RequestId>moto</RequestId></ErrorResponse>"
+            )
+        headers.pop("Content-Length", None)
+        return status, headers, body
+
+    BaseResponse.call_action = called
+
+
+def compare_and_swap():
+    """DynamoDB checks a condition and writes in one step. moto lets another thread in
+    between."""
+    one_at_a_time = threading.RLock()
+    put_item = DynamoDBBackend.put_item
+
+    def put(self, *args, **kwargs):
+        with one_at_a_time:
+            return put_item(self, *args, **kwargs)
+
+    DynamoDBBackend.put_item = put
+
+
+def let_schedules_be():
+    """On AWS a rule without a pattern is a schedule, which no event triggers. moto sends
+    it every event, and fails the whole PutEvents when its target is a Lambda function."""
+    send = Rule.send_to_targets
+
+    def send_to_targets(self, original_event, *args, **kwargs):
+        if self.event_pattern.get_pattern():
+            send(self, original_event, *args, **kwargs)
+
+    Rule.send_to_targets = send_to_targets
+
+
+class Quiet(WSGIRequestHandler):
+    """Logs errors, not requests."""
+
+    def log_request(self, *args, **kwargs):
+        pass
+
+
+def end_with_stdin():
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main():
+    refuse_inactive_keys()
+    name_iam_resources()
+    speak_the_protocol_of_errors()
+    compare_and_swap()
+    let_schedules_be()
+    app = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    os.environ["MOTO_PORT"] = str(server.port)
+    threading.Thread(target=end_with_stdin, daemon=True).start()
+    print(server.port, flush=True)
+    server.serve_forever()
+
+
+main()
