@@ -60,9 +60,12 @@ func (u *run) done(s Step, began time.Time) {
 func (u *run) tidy(ctx context.Context, _ observed, v verdict) (verdict, error) {
 	began := time.Now()
 	err := u.write(ctx, func(ctx context.Context) error { return u.Keys.Delete(ctx, u.request.User, v.keyID) })
+	if err != nil {
+		return verdict{}, err
+	}
 	u.done(StepTidy, began)
 	u.seen.forgetAllBut(u.seen.user)
-	return verdict{}, err
+	return verdict{}, nil
 }
 
 // begin takes the lease and writes down what is about to happen, so that a key made
@@ -87,7 +90,7 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 	if err != nil {
 		return verdict{}, err
 	}
-	u.begun = v.adopt == ""
+	u.begun, u.ended = v.adopt == "", nil
 	u.seen.forgetAllBut(u.seen.user)
 	u.notify(ctx, NoticeStarted, u.result(answer(StatusWaiting, "%s", v.reason)))
 	return verdict{}, nil
@@ -261,7 +264,7 @@ func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict
 		}
 	}
 	if err != nil {
-		return u.redeployFailed(ctx, errors.Is(err, ErrRefused), err)
+		return u.redeployFailed(ctx, u.record.Deployment, err)
 	}
 	u.done(StepRedeploy, began)
 	u.said = fmt.Sprintf("%s %d on %s", d.Kind, d.ID, u.record.Ref)
@@ -269,11 +272,11 @@ func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict
 	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
 }
 
-// redeployFailed closes an attempt, so that the next run begins another one. An
-// attempt of which nothing is known stays open: it may still be found.
-func (u *run) redeployFailed(ctx context.Context, ended bool, cause error) (verdict, error) {
+// redeployFailed closes an attempt, so that the next run begins another one. A
+// pipeline of which nothing was heard may still be found above the mark.
+func (u *run) redeployFailed(ctx context.Context, d Deployment, cause error) (verdict, error) {
 	err := u.save(ctx, func(r *Record) {
-		r.Phase, r.Marked = PhasePublished, r.Marked && !ended
+		r.Phase, r.Marked, r.Deployment = PhasePublished, false, d
 		r.LastError = cause.Error()
 	})
 	return verdict{}, errors.Join(cause, err)
@@ -298,7 +301,7 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 		u.seen.forgetAllBut(u.seen.user)
 		return verdict{}, err
 	case d.State == DeploymentFailed:
-		return u.redeployFailed(ctx, true, errors.New(v.reason))
+		return u.redeployFailed(ctx, d, errors.New(v.reason))
 	case d.State == DeploymentNone:
 		u.seen.deployed = nil
 		return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Marked = PhasePublished, false })
@@ -338,7 +341,7 @@ func (u *run) deactivate(ctx context.Context, _ observed, v verdict) (verdict, e
 	if err != nil || soak == 0 {
 		return verdict{}, err
 	}
-	u.finished, u.succeeded = &u.record, true
+	u.succeeded = true
 	return answer(StatusRotated, "%s; %s is inactive, and deleted from %s on", u.record.Reason, v.keyID, stamp(u.record.SoakUntil)), nil
 }
 
@@ -378,11 +381,11 @@ func (u *run) giveUp(at Step, format string, args ...any) {
 
 // restart closes the record and looks afresh, as if no rotation had begun.
 func (u *run) restart(ctx context.Context, _ observed, v verdict) (verdict, error) {
-	u.pair, u.proven, u.givenUp, u.doubtful = KeyPair{}, false, "", 0
+	ended := u.record
+	u.pair, u.proven, u.givenUp, u.doubtful, u.ended = KeyPair{}, false, "", 0, &ended
 	u.seen.forgetAllBut(u.seen.user)
 	return verdict{}, u.save(ctx, func(r *Record) {
-		*r = Record{User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request, LastError: v.reason, Steps: r.Steps}
-		r.Phase = PhaseIdle
+		*r = Record{User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request, Phase: PhaseIdle, LastError: v.reason}
 	})
 }
 
@@ -407,7 +410,7 @@ func (u *run) finish(ctx context.Context, o observed, _ verdict) (verdict, error
 		u.seen.forgetAllBut(u.seen.user)
 		return verdict{}, nil
 	}
-	u.finished, u.succeeded = &ended, !ended.Told
+	u.ended, u.succeeded = &ended, !ended.Told
 	return v, nil
 }
 

@@ -90,9 +90,9 @@ type run struct {
 	gaveUpAt Step
 	said     string // what the step under way has to show for itself
 	warnings []string
-	// finished is the rotation that this run has brought to its end, or into its
-	// soak; succeeded, that nobody was told so before.
-	finished  *Record
+	// ended is the rotation that this run has brought to its end, good or bad, and
+	// that is in the journal no more; succeeded, that nobody was told so before.
+	ended     *Record
 	succeeded bool
 	readOnly  bool // a plan: nothing is written
 }

@@ -45,8 +45,8 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 	}
 	heldBefore := u.record.Held
 	record := u.record
-	if u.finished != nil {
-		record = *u.finished
+	if u.ended != nil && (v.status == StatusRotated || err != nil) {
+		record = *u.ended
 	}
 	result := u.resultOf(record, v)
 	if !u.readOnly {
@@ -134,7 +134,7 @@ func (u *run) resultOf(r Record, v verdict) Result {
 	result := Result{
 		Status: v.status, Reason: v.reason, User: u.request.User, ProjectID: u.request.ProjectID,
 		RotationID: r.RotationID, PreviousKeyID: r.PreviousKeyID, CurrentKeyID: v.keyID,
-		Warnings: u.allWarnings(r, v), Steps: slices.Concat([]StepTime{}, r.Steps),
+		Warnings: u.allWarnings(r, v), Steps: append([]StepTime{}, r.Steps...),
 	}
 	switch r.Phase {
 	case PhaseCreating, PhaseCreated:
@@ -155,7 +155,7 @@ func (u *run) resultOf(r Record, v verdict) Result {
 }
 
 func (u *run) allWarnings(r Record, v verdict) []string {
-	return slices.Concat([]string{}, r.Warnings, v.warnings, u.warnings)
+	return append([]string{}, slices.Concat(r.Warnings, v.warnings, u.warnings)...) // never null in JSON
 }
 
 // newRotationID sorts by time and is told apart from others of the same second.

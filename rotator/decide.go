@@ -170,7 +170,7 @@ func decideIdle(o observed) verdict {
 		return answer(StatusRefused, "%s", strings.Join(faults, "; "))
 	}
 	p := publishedKeyID(o)
-	if v, torn := adoptTorn(o, p); torn {
+	if v, found := adopt(o, p); found {
 		return v
 	}
 	switch len(o.keys) {
@@ -187,12 +187,9 @@ func decideOneKey(o observed, k AccessKey, p string) verdict {
 	missing := !o.published.KeyID.Exists || !o.published.Secret.Exists
 	if k.ID == p {
 		reason, due := isDue(o, k)
-		if !due && missing {
-			reason, due = o.request.SecretAccessKeyVariable+" is missing", true
-		}
 		switch {
-		case due && k.Status != KeyActive && !o.request.Force:
-			return answer(StatusHeld, "the published key %s is %s, so somebody switched it off: switch it on again, or run with force to replace it", k.ID, strings.ToLower(string(k.Status)))
+		case due && switchedOff(o, k):
+			return heldOff(k)
 		case due:
 			return begin(o, k.ID, reason)
 		}
@@ -217,15 +214,14 @@ func decideTwoKeys(o observed, p string) verdict {
 	}
 	k, other := o.keys[i], o.keys[1-i]
 	reason, due := isDue(o, k)
-	if !due && !o.published.Secret.Exists {
-		reason, due = o.request.SecretAccessKeyVariable+" is missing", true
-	}
 	start := begin(o, k.ID, reason)
 	switch {
 	case !due:
 		v := notDue(o, k)
 		v.warnings = append(v.warnings, fmt.Sprintf("user %s has a second key, %s (%s): it is in the way of the next rotation", o.user.Name, other.ID, strings.ToLower(string(other.Status))))
 		return v
+	case switchedOff(o, k):
+		return heldOff(k)
 	case start.step == "":
 		return start
 	case other.Status != KeyActive:
@@ -236,29 +232,40 @@ func decideTwoKeys(o observed, p string) verdict {
 	return answer(StatusHeld, "%s is active, not ours, last used %s: its slot is needed because %s; delete it, or name it in retire_key", other.ID, lastUsed(o), reason)
 }
 
-// adoptTorn finds a torn pair that no record tells of (the journal was lost at the
-// worst moment). Our own stamps say so: the id variable still holds the key it was
-// stamped with, the secret variable was stamped with another. When that key lives,
-// finishing needs no secret; when it does not, only a new key mends it.
-func adoptTorn(o observed, p string) (verdict, bool) {
-	claims := o.published.Secret.Claims
+// switchedOff: the service's own key does not work, and nobody said that a new one
+// is wanted.
+func switchedOff(o observed, k AccessKey) bool {
+	return k.Status != KeyActive && !o.request.Force
+}
+
+func heldOff(k AccessKey) verdict {
+	return answer(StatusHeld, "the published key %s is %s, so somebody switched it off: switch it on again, or run with force to replace it", k.ID, strings.ToLower(string(k.Status)))
+}
+
+// torn finds a torn pair that no record tells of (the journal was lost at the worst
+// moment): the id variable still holds the key it was stamped with, and the secret
+// variable was stamped with another. It names that other key.
+func torn(o observed, p string) (claims, reason string) {
+	claims = o.published.Secret.Claims
 	if p == "" || o.published.KeyID.Claims != p || claims == "" || claims == p {
+		return "", ""
+	}
+	return claims, fmt.Sprintf("the pair is torn: the secret is that of %s, the id that of %s", claims, p)
+}
+
+// adopt finishes a torn pair whose new key lives: that needs no secret. When it does
+// not, only a new key mends the pair, and it is due.
+func adopt(o observed, p string) (verdict, bool) {
+	claims, reason := torn(o, p)
+	if !slices.ContainsFunc(o.keys, func(k AccessKey) bool { return k.ID == claims && k.Status == KeyActive }) {
 		return verdict{}, false
 	}
-	reason := fmt.Sprintf("the pair is torn: the secret is that of %s, the id that of %s", claims, p)
-	prev := ""
+	v := do(StepBegin, claims, "%s", reason)
+	v.adopt = claims
 	if hasKey(o.keys, p) {
-		prev = p
+		v.previous = p
 	}
-	if i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == claims && k.Status == KeyActive }); i >= 0 {
-		v := do(StepBegin, claims, "%s", reason)
-		v.previous, v.adopt = prev, claims
-		return v, true
-	}
-	if len(o.keys) < keyLimit {
-		return begin(o, prev, reason), true
-	}
-	return verdict{}, false
+	return v, true
 }
 
 // begin starts a rotation when the run has the time to bring a key from its
@@ -275,10 +282,17 @@ func begin(o observed, previous, reason string) verdict {
 	return v
 }
 
-// isDue: the age is the key's, on IAM's clock; no timer's.
+// isDue tells whether the published key is to be replaced, and why. The age is the
+// key's, on IAM's clock; no timer's.
 func isDue(o observed, k AccessKey) (string, bool) {
 	reason := fmt.Sprintf("key %s was %d days old", k.ID, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)))
-	if o.request.Force {
+	_, tear := torn(o, k.ID)
+	switch {
+	case !o.published.Secret.Exists:
+		return o.request.SecretAccessKeyVariable + " is missing", true
+	case tear != "":
+		return tear, true
+	case o.request.Force:
 		return reason + ", and it was forced", true
 	}
 	return reason, !o.iamNow.Before(dueAt(o.request, k))
@@ -348,7 +362,7 @@ func suspect(o observed) string {
 	case PhaseRetiring:
 		return o.record.PreviousKeyID
 	case PhaseSoaking:
-		if o.request.SoakHours > 0 { // without a soak it was read a moment ago
+		if o.record.Told { // without a soak it was read a moment ago
 			return o.record.PreviousKeyID
 		}
 	case PhaseIdle, "":

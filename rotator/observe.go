@@ -179,6 +179,9 @@ func (u *run) lookAtDeployment(ctx context.Context) error {
 	}
 	d, err := u.Redeployer.Check(ctx, u.redeploy())
 	u.seen.deployed = &d
+	if known := u.record.Deployment; d.Kind == known.Kind && d.ID == known.ID {
+		u.record.Deployment = d // as it is now: the next save and the result tell it
+	}
 	return err
 }
 
@@ -209,7 +212,7 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 func (u *run) redeploy() Redeploy {
 	r := u.record
 	d := Redeploy{ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment, PublishedAt: r.PublishedAt, After: r.Mark}
-	if r.Phase == PhaseRedeploying {
+	if r.Phase == PhaseRedeploying && r.Deployment.Kind == "pipeline" {
 		d.ID = r.Deployment.ID
 	}
 	return d

@@ -94,7 +94,7 @@ func decidePublished(o observed) verdict {
 	switch s := o.deployed.State; {
 	case o.request.Redeploy == RedeployNone:
 		return do(StepAwait, o.record.NewKeyID, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
-	case s == DeploymentSucceeded, s != DeploymentNone && o.record.Marked:
+	case s != DeploymentNone && (o.record.Marked || s != DeploymentFailed): // one that failed was counted
 		return do(StepAwait, o.record.NewKeyID, "%s %d was started", o.deployed.Kind, o.deployed.ID)
 	case o.record.Marked:
 		return do(StepRedeploy, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
