@@ -21,7 +21,8 @@ func Owner() string {
 		host = ""
 	}
 	pid := os.Getpid()
-	return strings.Join([]string{host, boot(), strconv.Itoa(pid), started(pid)}, "/")
+	_, start := stat(pid)
+	return strings.Join([]string{host, boot(), strconv.Itoa(pid), start}, "/")
 }
 
 // dead tells whether the process that an owner's name begins with certainly runs no
@@ -49,7 +50,10 @@ func dead(owner string) bool {
 	if gone(pid) {
 		return true
 	}
-	is := started(pid)
+	state, is := stat(pid)
+	if state == "Z" || state == "X" {
+		return true // it has died, and its parent has not asked how
+	}
 	return was[3] != "" && is != "" && was[3] != is // the number has a new bearer
 }
 
@@ -76,19 +80,19 @@ func boot() string {
 	return strings.TrimSpace(string(id)) + "@" + strings.Trim(space, "pid:[]")
 }
 
-// started is the time at which a process began, in clock ticks since boot: field 22 of
-// /proc/PID/stat (proc(5)). "" when it cannot be read.
-func started(pid int) string {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+// stat is the state of a process, and the time at which it began in clock ticks since
+// boot: fields 3 and 22 of /proc/PID/stat (proc(5)). Both are "" when it cannot be read.
+func stat(pid int) (state, start string) {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	// Field 2 is the program's name in parentheses and may hold anything; field 3
 	// follows the last one.
-	text := string(stat)
+	text := string(line)
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 	if len(fields) < 20 {
-		return ""
+		return "", ""
 	}
-	return fields[22-3]
+	return fields[0], fields[22-3]
 }
