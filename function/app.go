@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -83,7 +82,7 @@ func serve(ctx context.Context, r *rotator.Rotator, event []byte) (any, error) {
 	e, err := rotator.DecodeEvent(event)
 	switch {
 	case err != nil:
-		return rotator.Invalid(rotator.Request{}, err)
+		return rotator.Invalid(e.Request, err)
 	case e.FollowUp:
 		return resume(ctx, r)
 	}
@@ -136,9 +135,6 @@ func worst(all []rotator.Result) int {
 }
 
 func encode(v any) []byte {
-	line, err := json.Marshal(v)
-	if err != nil { // a Result has nothing that cannot be encoded
-		slog.Error("encoding the answer failed", "err", err)
-	}
+	line, _ := json.Marshal(v) // a result has nothing that cannot be encoded
 	return append(line, '\n')
 }

@@ -45,6 +45,9 @@ func (u *run) act(ctx context.Context, o observed, v verdict) (verdict, error) {
 		p.URL = u.record.Deployment.URL
 	}
 	u.watch(p)
+	if u.failure != nil { // the step was done, and the run has failed all the same
+		return verdict{}, u.failure
+	}
 	return next, err
 }
 
@@ -279,7 +282,10 @@ func (u *run) redeployFailed(ctx context.Context, d Deployment, cause error) (ve
 		r.Phase, r.Marked, r.Deployment = PhasePublished, false, d
 		r.LastError = cause.Error()
 	})
-	return verdict{}, errors.Join(cause, err)
+	if err != nil {
+		return verdict{}, fmt.Errorf("%w; %w", cause, err)
+	}
+	return verdict{}, cause
 }
 
 // await takes note of what has become of the deployment.
@@ -319,7 +325,7 @@ func (u *run) poll(ctx context.Context, o observed, v verdict) {
 
 // deactivate switches the old key off. A crash after it leaves it inactive; the next
 // run does so again, which changes nothing, and goes on.
-func (u *run) deactivate(ctx context.Context, _ observed, v verdict) (verdict, error) {
+func (u *run) deactivate(ctx context.Context, o observed, v verdict) (verdict, error) {
 	began := time.Now()
 	err := u.write(ctx, func(ctx context.Context) error { return u.Keys.Deactivate(ctx, u.request.User, v.keyID) })
 	if err != nil {
@@ -342,7 +348,9 @@ func (u *run) deactivate(ctx context.Context, _ observed, v verdict) (verdict, e
 		return verdict{}, err
 	}
 	u.succeeded = true
-	return answer(StatusRotated, "%s; %s is inactive, and deleted from %s on", u.record.Reason, v.keyID, stamp(u.record.SoakUntil)), nil
+	v = answer(StatusRotated, "%s; %s is inactive, and deleted from %s on", u.record.Reason, v.keyID, stamp(u.record.SoakUntil))
+	v.nextDue = dueAt(u.request, newKey(o, u.record))
+	return v, nil
 }
 
 // delete removes the old key for good. A crash after it leaves the record; the next
@@ -371,7 +379,8 @@ func (u *run) discard(ctx context.Context, _ observed, v verdict) (verdict, erro
 	if _, err := u.restart(ctx, observed{}, v); err != nil || gaveUp == "" {
 		return verdict{}, err
 	}
-	return verdict{}, u.failed(at, fmt.Errorf("%s; the new key was deleted", gaveUp))
+	u.failure = u.failed(at, fmt.Errorf("%s; the new key was deleted", gaveUp))
+	return verdict{}, nil
 }
 
 // giveUp says why the new key must not be published. It is deleted next.
@@ -391,7 +400,7 @@ func (u *run) restart(ctx context.Context, _ observed, v verdict) (verdict, erro
 
 // finish closes the rotation: the record is idle, the history has one line more.
 func (u *run) finish(ctx context.Context, o observed, _ verdict) (verdict, error) {
-	cutShort := o.record.Phase == PhaseSoaking && o.now.Before(o.record.SoakUntil)
+	cutShort := u.loaded.Phase == PhaseSoaking && u.request.Force
 	ended := u.record
 	err := u.save(ctx, func(r *Record) {
 		*r = Record{User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request, Phase: PhaseIdle}

@@ -81,6 +81,7 @@ type run struct {
 	began   time.Time
 
 	seen     sight
+	loaded   Record // as the run found it
 	record   Record
 	pair     KeyPair // the new key, from its creation to its publication
 	begun    bool
@@ -88,6 +89,7 @@ type run struct {
 	doubtful int    // writes to the variables of which nobody knows whether they were applied
 	givenUp  string // why the new key must not be published
 	gaveUpAt Step
+	failure  error  // why this run has failed, when what it did last was done
 	said     string // what the step under way has to show for itself
 	warnings []string
 	// ended is the rotation that this run has brought to its end, good or bad, and

@@ -18,24 +18,31 @@ type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return "refused: " + e.Reason }
 
-// FailedError says which step failed, and what the next run will do.
-type FailedError struct{ Reason string }
+// FailedError says which step failed, and what the next run will do. It wraps a
+// *StepError when a step did.
+type FailedError struct {
+	Reason string
+	Err    error
+}
 
 func (e *FailedError) Error() string { return "failed: " + e.Reason }
+func (e *FailedError) Unwrap() error { return e.Err }
 
-func asError(r Result) (Result, error) {
+// asError is the error that a result is, if it is one.
+func asError(r Result, cause error) error {
 	switch r.Status {
 	case StatusRefused:
-		return r, &RefusedError{r.Reason}
+		return &RefusedError{r.Reason}
 	case StatusFailed:
-		return r, &FailedError{r.Reason}
+		return &FailedError{r.Reason, cause}
 	}
-	return r, nil
+	return nil
 }
 
 // Invalid refuses a request before any remote call.
 func Invalid(r Request, err error) (Result, error) {
-	return asError(Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.ProjectID, Warnings: []string{}, Steps: []StepTime{}})
+	result := Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.ProjectID, Warnings: []string{}, Steps: []StepTime{}}
+	return result, asError(result, err)
 }
 
 // close ends a run: it gives the lease back, tells whoever should know, and answers.
@@ -43,7 +50,6 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 	if err != nil {
 		v = u.explain(ctx, err)
 	}
-	heldBefore := u.record.Held
 	record := u.record
 	if u.ended != nil && (v.status == StatusRotated || err != nil) {
 		record = *u.ended
@@ -54,14 +60,19 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 		switch {
 		case u.succeeded:
 			u.notify(ctx, NoticeSucceeded, result)
-		case v.status == StatusFailed:
+		case v.status == StatusFailed && !u.toldBefore(err):
 			u.notify(ctx, NoticeFailed, result)
-		case v.status == StatusHeld && v.reason != heldBefore:
+		case v.status == StatusHeld && v.reason != u.loaded.Held:
 			u.notify(ctx, NoticeHeld, result)
 		}
 		result.Warnings = u.allWarnings(record, v)
 	}
-	return asError(result)
+	return result, asError(result, err)
+}
+
+// toldBefore: follow-ups meet the same failure every few minutes, and tell it once.
+func (u *run) toldBefore(cause error) bool {
+	return cause != nil && u.loaded.InFlight() && u.loaded.LastError == cause.Error()
 }
 
 // explain turns an error into the answer that it means.
@@ -83,6 +94,9 @@ func (u *run) nextRun() string {
 	case PhaseCreating:
 		return fmt.Sprintf("a key may have been made: the next run looks for it from %s on, deletes it and starts over", stamp(u.record.CreatingSince.Add(u.Pace.OrphanAge)))
 	case PhaseCreated:
+		if valueOr(u.seen.published).Secret.Claims == u.record.NewKeyID {
+			return fmt.Sprintf("%s is new and %s is not, so a job that starts now gets a pair that does not work: the next run writes the other half", u.request.SecretAccessKeyVariable, u.request.AccessKeyIDVariable)
+		}
 		return "the next run finishes publishing the new key if its secret is in place, else deletes it and starts over; the old key works"
 	case PhasePublished:
 		return "the next run redeploys; both keys work"
@@ -97,10 +111,11 @@ func (u *run) nextRun() string {
 }
 
 // putDown gives the lease back, with what a later run and a person should know. A
-// run that never had the lease writes only that it is held.
+// run that never had the lease writes only that it is held, or what failed anew.
 func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 	held := v.status == StatusHeld && u.record.InFlight()
-	if !u.leased() && !held || errors.Is(cause, ErrConflict) {
+	failed := v.status == StatusFailed && u.record.InFlight() && !u.toldBefore(cause)
+	if !u.leased() && !held && !failed || errors.Is(cause, ErrConflict) {
 		return
 	}
 	err := u.save(ctx, func(r *Record) {

@@ -93,9 +93,10 @@ func decide(o observed) verdict {
 		return decideRetiring(o)
 	case PhaseSoaking:
 		return decideSoaking(o)
-	default:
+	case PhaseIdle, "":
 		return decideIdle(o)
 	}
+	return answer(StatusRefused, "the journal says that %s is in phase %q, which this version does not know: run the one that wrote it", o.user.Name, o.record.Phase)
 }
 
 // refusals are the reasons not to look any further.
@@ -119,9 +120,12 @@ func unbuilt(o observed) (verdict, bool) {
 func unbound(o observed) (verdict, bool) {
 	bound, id := strings.Fields(o.user.Binding), fmt.Sprint(o.request.ProjectID)
 	switch {
-	case !slices.Contains(bound, id):
+	case len(bound) == 0:
 		return answer(StatusRefused, "user %s is not bound to project %s: if its key belongs there, tag the user, credential-rotator:project-ids = %s",
-			o.user.Name, id, strings.Join(append(bound, id), " ")), true
+			o.user.Name, id, id), true
+	case !slices.Contains(bound, id):
+		return answer(StatusRefused, "user %s is bound to %s, not to project %s: give this project a user of its own; or, if the key has moved, tag the user, credential-rotator:project-ids = %s",
+			o.user.Name, strings.Join(bound, ", "), id, id), true
 	case slices.ContainsFunc(bound, func(b string) bool { return b != id }):
 		return answer(StatusRefused, "user %s is bound to the projects %s, and this request covers only %s: the others would keep a key that is going to be deleted; give each project a user of its own",
 			o.user.Name, strings.Join(bound, ", "), id), true
@@ -175,7 +179,7 @@ func decideIdle(o observed) verdict {
 	}
 	switch len(o.keys) {
 	case 0:
-		return begin(o, "", "user has no key yet")
+		return begin(o, "", "the user had no key")
 	case 1:
 		return decideOneKey(o, o.keys[0], p)
 	default:
@@ -229,7 +233,9 @@ func decideTwoKeys(o observed, p string) verdict {
 	case o.request.RetireKey == other.ID:
 		return do(StepDeactivate, other.ID, "%s, and retire_key names %s, whose slot is needed", reason, other.ID)
 	}
-	return answer(StatusHeld, "%s is active, not ours, last used %s: its slot is needed because %s; delete it, or name it in retire_key", other.ID, lastUsed(o), reason)
+	v := answer(StatusHeld, "%s is active, not ours, %s: its slot is needed because %s; delete it, or name it in retire_key", other.ID, lastUsed(o), reason)
+	v.keyID = k.ID
+	return v
 }
 
 // switchedOff: the service's own key does not work, and nobody said that a new one
@@ -239,7 +245,9 @@ func switchedOff(o observed, k AccessKey) bool {
 }
 
 func heldOff(k AccessKey) verdict {
-	return answer(StatusHeld, "the published key %s is %s, so somebody switched it off: switch it on again, or run with force to replace it", k.ID, strings.ToLower(string(k.Status)))
+	v := answer(StatusHeld, "the published key %s is %s, so somebody switched it off: switch it on again, or run with force to replace it", k.ID, strings.ToLower(string(k.Status)))
+	v.keyID = k.ID
+	return v
 }
 
 // torn finds a torn pair that no record tells of (the journal was lost at the worst
@@ -285,7 +293,11 @@ func begin(o observed, previous, reason string) verdict {
 // isDue tells whether the published key is to be replaced, and why. The age is the
 // key's, on IAM's clock; no timer's.
 func isDue(o observed, k AccessKey) (string, bool) {
-	reason := fmt.Sprintf("key %s was %d days old", k.ID, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)))
+	is := "was" // in what is told afterwards
+	if o.readOnly {
+		is = "is"
+	}
+	reason := fmt.Sprintf("key %s %s %d days old", k.ID, is, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)))
 	_, tear := torn(o, k.ID)
 	switch {
 	case !o.published.Secret.Exists:
@@ -306,7 +318,10 @@ func notDue(o observed, k AccessKey) verdict {
 	due := dueAt(o.request, k)
 	v := answer(StatusNotDue, "key %s is %d days old and due on %s", k.ID, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)), due.Format(time.DateOnly))
 	v.keyID, v.nextDue = k.ID, due
-	v.warnings = o.preflight.Warnings
+	v.warnings = slices.Clone(o.preflight.Warnings)
+	if k.Status != KeyActive {
+		v.warnings = append(v.warnings, fmt.Sprintf("%s is %s: the service has no key that works; switch it on again, or run with force", k.ID, strings.ToLower(string(k.Status))))
+	}
 	return v
 }
 
@@ -315,7 +330,7 @@ func notDue(o observed, k AccessKey) verdict {
 func preflightFaults(o observed) []string {
 	faults := slices.Concat(o.preflight.Faults, o.published.Faults)
 	if o.preflight.ReadOnly && !o.readOnly {
-		faults = append(faults, "the GitLab token may only read: give it the scope api")
+		faults = append(faults, "the GitLab token may only read: make a new one, with the scope api")
 	}
 	for name, v := range map[string]Variable{o.request.AccessKeyIDVariable: o.published.KeyID, o.request.SecretAccessKeyVariable: o.published.Secret} {
 		if v.Exists && v.Protected && o.preflight.Ref != "" && !o.preflight.RefProtected {
@@ -389,11 +404,11 @@ func keyIDs(keys []AccessKey) string {
 func lastUsed(o observed) string {
 	switch {
 	case o.lastUseErr != nil:
-		return "nobody knows when (" + o.lastUseErr.Error() + ")"
+		return "last used nobody knows when (" + o.lastUseErr.Error() + ")"
 	case o.lastUse.At.IsZero():
-		return "never"
+		return "never used"
 	}
-	at := stamp(o.lastUse.At)
+	at := "last used " + stamp(o.lastUse.At)
 	if o.lastUse.Region != "" {
 		return at + " by " + o.lastUse.Service + " in " + o.lastUse.Region
 	}

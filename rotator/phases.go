@@ -31,7 +31,7 @@ func decideCreating(o observed) verdict {
 	case o.iamNow.Before(until):
 		return answer(StatusWaiting, "%s is unknown and young; it is looked at again from %s on", k.ID, stamp(until))
 	case o.lastUseErr != nil || !o.lastUse.At.IsZero():
-		return answer(StatusHeld, "%s may have been made by a run whose reply was lost, but it was last used %s: somebody's work; delete it if nobody uses it", k.ID, lastUsed(o))
+		return answer(StatusHeld, "%s may have been made by a run whose reply was lost, but it was %s: somebody's work; delete it if nobody uses it", k.ID, lastUsed(o))
 	}
 	return do(StepDiscard, k.ID, "%s was made by a run whose reply was lost: nobody has its secret", k.ID)
 }
@@ -98,6 +98,9 @@ func decidePublished(o observed) verdict {
 		return do(StepAwait, o.record.NewKeyID, "%s %d was started", o.deployed.Kind, o.deployed.ID)
 	case o.record.Marked:
 		return do(StepRedeploy, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
+	}
+	if v, held := changed(o); held {
+		return v
 	}
 	recent := recentAttempts(o.record.Attempts, o.now)
 	if len(recent) >= redeployAttempts {
@@ -178,11 +181,10 @@ func decideSoaking(o observed) verdict {
 func keepOld(o observed) (verdict, bool) {
 	id, old, p := o.record.NewKeyID, o.record.PreviousKeyID, o.published
 	i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == id })
-	switch changed := p.Secret.Claims != id || !holdsKeyID(p.KeyID, id); {
-	case changed && o.request.Force:
-		return do(StepRestart, "", "the variables no longer hold %s; starting over by force", id), true
-	case changed:
-		return answer(StatusHeld, "%s and %s no longer hold %s, so somebody changed them, and both keys are kept: run with force to start over from what they hold now", o.request.AccessKeyIDVariable, o.request.SecretAccessKeyVariable, id), true
+	if v, held := changed(o); held {
+		return v, true
+	}
+	switch {
 	case i < 0 || o.keys[i].Status != KeyActive:
 		return answer(StatusHeld, "the published key %s is gone or not active, so somebody changed it: %s is kept; switch the new key on again", id, old), true
 	}
@@ -196,9 +198,22 @@ func keepOld(o observed) (verdict, bool) {
 	case o.lastUseErr != nil:
 		return answer(StatusHeld, "the last use of %s cannot be read, so it is kept: %v", old, o.lastUseErr), true
 	case o.lastUse.At.After(onIAMClock(o, o.record.DeployedAt)):
-		return answer(StatusHeld, "%s was used after the deployment, %s: something else has it; move that to a key of its own, then name %s in retire_key", old, lastUsed(o), old), true
+		return answer(StatusHeld, "%s was used after the deployment (%s): something else has it; move that to a key of its own, then name %s in retire_key", old, lastUsed(o), old), true
 	}
 	return verdict{}, false
+}
+
+// changed: somebody has put something else where the new key was published.
+func changed(o observed) (verdict, bool) {
+	id, p := o.record.NewKeyID, o.published
+	switch {
+	case p.Secret.Claims == id && holdsKeyID(p.KeyID, id):
+		return verdict{}, false
+	case o.request.Force:
+		return do(StepRestart, "", "the variables no longer hold %s; starting over by force", id), true
+	}
+	return answer(StatusHeld, "%s and %s no longer hold %s, so somebody changed them, and both keys are kept: to start over from what they hold now, make sure that nothing uses %s, then run with force and name it in retire_key",
+		o.request.AccessKeyIDVariable, o.request.SecretAccessKeyVariable, id, id), true
 }
 
 // onIAMClock carries a moment of GitLab's clock to IAM's. Both are read to the

@@ -22,7 +22,7 @@ func (r *Rotator) Plan(ctx context.Context, request Request) (Result, error) {
 	if v.status == "" {
 		v.status, v.keyID = StatusWouldRotate, publishedKeyID(o)
 		if o.record.InFlight() {
-			v.reason = "a rotation is in flight (" + string(o.record.Phase) + "), the next step is to " + v.step.words() + ": " + v.reason
+			v.reason = "under way (" + string(o.record.Phase) + "); next: " + v.reason
 		}
 		v.warnings = append(v.warnings, o.preflight.Warnings...)
 		if o.preflight.ReadOnly {
@@ -61,7 +61,7 @@ func (r *Rotator) Report(ctx context.Context, request Request) (Report, error) {
 	u.readOnly = true
 	for _, look := range []func(context.Context) error{u.lookAtUser, u.lookAtKeys, u.lookAtPublished} {
 		if err := look(ctx); err != nil {
-			_, err = u.close(ctx, verdict{}, u.failed(StepObserve, err))
+			outlook, err = u.close(ctx, verdict{}, u.failed(StepObserve, err))
 			return Report{Outlook: outlook}, err
 		}
 	}

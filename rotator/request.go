@@ -2,7 +2,6 @@ package rotator
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -75,11 +74,30 @@ func (e *RequestError) List() string {
 	return strings.Join(faults, "; ") + more
 }
 
-var (
-	userName     = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`) // IAM API reference, User.UserName
-	variableName = regexp.MustCompile(`^[A-Za-z0-9_]{1,255}$`)      // GitLab, Ci::Variable
-	keyID        = regexp.MustCompile(`^\w{16,128}$`)               // IAM API reference, AccessKeyId
-)
+// isMadeOf tells whether s has least to most characters, all of them letters, digits
+// or among others. (A regular expression with such counts costs more to compile than
+// the function's whole start.)
+func isMadeOf(s, others string, least, most int) bool {
+	return len(s) >= least && len(s) <= most && !strings.ContainsFunc(s, func(c rune) bool {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		digit := '0' <= c && c <= '9'
+		return !letter && !digit && !strings.ContainsRune(others, c)
+	})
+}
+
+// isUserName: IAM API reference, User.UserName.
+func isUserName(s string) bool { return isMadeOf(s, "_+=,.@-", 1, 64) }
+
+// isVariableName: GitLab, Ci::Variable.
+func isVariableName(s string) bool { return isMadeOf(s, "_", 1, 255) }
+
+// isKeyID: IAM API reference, AccessKeyId.
+func isKeyID(s string) bool { return isMadeOf(s, "_", 16, 128) }
+
+// isAccessKeyID: what IAM gives to long-lived keys. It never matches a secret.
+func isAccessKeyID(s string) bool {
+	return strings.HasPrefix(s, "AKIA") && isKeyID(s) && s == strings.ToUpper(s)
+}
 
 // Validate finds every fault that can be found without a remote call. Its error
 // is a *RequestError.
@@ -91,17 +109,17 @@ func (r Request) Validate() error {
 		}
 	}
 	must(r.User != "", "user is missing: the name of the IAM user whose key is to be rotated")
-	must(r.User == "" || userName.MatchString(r.User), "user %s is no name that IAM allows: 1 to 64 of A-Z a-z 0-9 _ + = , . @ -", quoted(r.User))
+	must(r.User == "" || isUserName(r.User), "user %s is no name that IAM allows: 1 to 64 of A-Z a-z 0-9 _ + = , . @ -", quoted(r.User))
 	must(r.ProjectID > 0, "project_id is missing or not above 0: the number on the GitLab project's page")
 	must(isText(r.EnvironmentScope) && r.EnvironmentScope != "", "environment_scope must be 1 to 255 printable characters; * is every environment")
-	must(variableName.MatchString(r.AccessKeyIDVariable), "access_key_id_variable must be 1 to 255 of A-Z a-z 0-9 _")
-	must(variableName.MatchString(r.SecretAccessKeyVariable), "secret_access_key_variable must be 1 to 255 of A-Z a-z 0-9 _")
+	must(isVariableName(r.AccessKeyIDVariable), "access_key_id_variable must be 1 to 255 of A-Z a-z 0-9 _")
+	must(isVariableName(r.SecretAccessKeyVariable), "secret_access_key_variable must be 1 to 255 of A-Z a-z 0-9 _")
 	must(r.AccessKeyIDVariable != r.SecretAccessKeyVariable, "access_key_id_variable and secret_access_key_variable must differ")
 	must(r.MaxAgeDays >= 1 && r.MaxAgeDays <= 365, "max_age_days must be 1 to 365, not %d", r.MaxAgeDays)
 	must(r.LeadDays >= 0 && r.LeadDays < max(r.MaxAgeDays, 1), "lead_days must be 0 to max_age_days - 1, not %d", r.LeadDays)
 	must(isHours(r.OverlapHours), "overlap_hours must be 0 to 720, not %d", r.OverlapHours)
 	must(isHours(r.SoakHours), "soak_hours must be 0 to 720, not %d", r.SoakHours)
-	must(r.RetireKey == "" || keyID.MatchString(r.RetireKey), "retire_key must be an access key id such as AKIA…, not %s", quoted(r.RetireKey))
+	must(r.RetireKey == "" || isKeyID(r.RetireKey), "retire_key must be an access key id, such as AKIA…")
 	faults = append(faults, r.redeployFaults()...)
 	if len(faults) > 0 {
 		return &RequestError{faults}

@@ -76,5 +76,10 @@ type StepError struct {
 	Err  error
 }
 
-func (e *StepError) Error() string { return e.Step.words() + " for " + e.User + ": " + e.Err.Error() }
+func (e *StepError) Error() string {
+	if e.Step == StepObserve || e.Step == StepAwait { // what was seen needs no more words
+		return e.Err.Error()
+	}
+	return e.Step.words() + " for " + e.User + ": " + e.Err.Error()
+}
 func (e *StepError) Unwrap() error { return e.Err }

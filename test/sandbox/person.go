@@ -77,12 +77,16 @@ func (w *World) CreateKey(user string, age time.Duration) rotator.KeyPair {
 	return rotator.KeyPair{ID: k.id, Secret: rotator.NewSecret(k.secret)}
 }
 
-// SetKeyStatus switches a key on or off. Switched on again it is somebody's.
+// SetKeyStatus switches a key on or off. Switched on again it is somebody's,
+// until that switches it off.
 func (w *World) SetKeyStatus(keyID string, status rotator.KeyStatus) {
 	defer w.enter()()
 	k, err := w.findKey("", keyID)
 	must(err)
-	if status == rotator.KeyActive && k.status != rotator.KeyActive {
+	switch {
+	case status != rotator.KeyActive:
+		k.reclaimed = 0 // given back
+	case k.status != rotator.KeyActive:
 		k.reclaimed = w.seq
 	}
 	k.status = status
