@@ -2,122 +2,70 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"credential-rotator/rotator"
 	"credential-rotator/rotator/journal/bolt"
 )
 
-// cli is the grammar of the command. A rotation's flags are the fields of a request.
-type cli struct {
-	Output string `short:"o" enum:"text,json" default:"text" help:"How answers are written: text or json."`
-
-	Rotate rotateCmd `cmd:"" help:"Rotate the key of a user, if it is due."`
-	Plan   planCmd   `cmd:"" help:"Tell what rotate would do, and why. Reads only."`
-	Status statusCmd `cmd:"" help:"Show the user's keys, what is published, and the record."`
-	Resume resumeCmd `cmd:"" help:"Advance every rotation that is in flight."`
-	Handle handleCmd `cmd:"" help:"Do what the function would do with the event on standard input."`
-	Ver    verCmd    `cmd:"" name:"version" help:"Print the version."`
-}
-
-// requestFlags are a request as flags. What is not given is not in its JSON, so that
-// flags and events are read, completed and checked by the same code.
-type requestFlags struct {
-	User                    string  `arg:"" json:"user" help:"The IAM user whose key is rotated."`
-	ProjectID               int64   `required:"" json:"project_id" placeholder:"N" help:"The GitLab project that deploys with it."`
-	EnvironmentScope        *string `json:"environment_scope,omitempty" placeholder:"SCOPE" help:"Scope of the variables (*)."`
-	AccessKeyIDVariable     *string `name:"access-key-id-variable" json:"access_key_id_variable,omitempty" placeholder:"NAME" help:"Variable of the key id (AWS_ACCESS_KEY_ID)."`
-	SecretAccessKeyVariable *string `json:"secret_access_key_variable,omitempty" placeholder:"NAME" help:"Variable of the secret (AWS_SECRET_ACCESS_KEY)."`
-	Redeploy                *string `json:"redeploy,omitempty" placeholder:"HOW" help:"pipeline, deployment or none (pipeline)."`
-	Ref                     *string `json:"ref,omitempty" placeholder:"REF" help:"Branch or tag of the pipeline (the default branch)."`
-	Environment             *string `json:"environment,omitempty" placeholder:"NAME" help:"Environment whose deployment proves success."`
-	Fallback                *string `json:"fallback,omitempty" placeholder:"HOW" help:"With redeploy deployment: pipeline, when what is live cannot be retried."`
-	MaxAgeDays              *int    `json:"max_age_days,omitempty" placeholder:"N" help:"How old a key may become (90)."`
-	LeadDays                *int    `json:"lead_days,omitempty" placeholder:"N" help:"How much earlier it is replaced (7)."`
-	OverlapHours            *int    `json:"overlap_hours,omitempty" placeholder:"N" help:"How long both keys work after the deployment (0)."`
-	SoakHours               *int    `json:"soak_hours,omitempty" placeholder:"N" help:"How long the old key stays inactive before it is deleted (0)."`
-	Force                   bool    `json:"force,omitempty" help:"Rotate though it is not due; end a soak."`
-	RetireKey               *string `json:"retire_key,omitempty" placeholder:"ID" help:"A key that is in the way and may be retired."`
-}
-
-// request checks the flags as if they were an event.
-func (f requestFlags) request() (rotator.Request, error) {
-	data, err := json.Marshal(f)
-	if err != nil {
-		return rotator.Request{}, err
-	}
-	e, err := rotator.DecodeEvent(data)
-	return e.Request, err
-}
-
-type (
-	rotateCmd struct {
-		requestFlags
-		Wait time.Duration `placeholder:"30m" help:"Go on for so long while the result is waiting (instead of RUN_TIMEOUT)."`
-	}
-	planCmd   struct{ requestFlags }
-	statusCmd struct{ requestFlags }
-	resumeCmd struct{}
-	handleCmd struct{}
-	verCmd    struct{}
-)
-
 // session is a command under way.
 type session struct {
-	ctx     context.Context
+	arguments
 	streams streams
 	environ []string
-	json    bool
 	code    int
 }
 
 // run is the command: it returns the exit code.
 func run(ctx context.Context, args, environ []string, s streams) int {
-	var c cli
-	exited := -1
-	parser, err := kong.New(&c, kong.Name("credential-rotator"),
-		kong.Description("Rotates the AWS access key that a service deployed from GitLab CI/CD uses, so that nobody notices."),
-		kong.Writers(s.out, s.err), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
-	if err != nil {
-		return fail(s.err, err)
+	a, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		_, _ = io.WriteString(s.out, usage)
+		return exitOK
 	}
-	parsed, err := parser.Parse(args)
-	if exited >= 0 { // --help has been printed
-		return exited
+	u := &session{arguments: a, streams: s, environ: environ}
+	if err != nil {
+		err = fmt.Errorf("%w (credential-rotator --help tells more)", err)
+	} else {
+		err = u.do(ctx)
 	}
 	if err != nil {
-		return fail(s.err, fmt.Errorf("%w (credential-rotator --help tells the flags)", err))
-	}
-	u := &session{ctx: ctx, streams: s, environ: environ, json: c.Output == "json"}
-	if err := parsed.Run(u); err != nil {
-		return fail(s.err, err)
+		_, _ = fmt.Fprintf(s.err, "credential-rotator: %v\n", err)
+		return exitUsage
 	}
 	return u.code
 }
 
-func fail(w io.Writer, err error) int {
-	var invalid *rotator.RequestError
-	if errors.As(err, &invalid) {
-		err = fmt.Errorf("the flags are wrong: %s", invalid.List())
+// do does what the verb says. Every error is one of flags or configuration; what
+// becomes of a request is an answer.
+func (u *session) do(ctx context.Context) error {
+	switch u.verb {
+	case "rotate":
+		return u.rotate(ctx)
+	case "plan":
+		return u.plan(ctx)
+	case "status":
+		return u.status(ctx)
+	case "resume":
+		return u.resume(ctx)
+	case "handle":
+		return u.handle(ctx)
 	}
-	_, _ = fmt.Fprintf(w, "credential-rotator: %v\n", err)
-	return exitUsage
+	_, err := fmt.Fprintln(u.streams.out, "credential-rotator", version)
+	return err
 }
 
 // start wires the rotator for a command. Every error here is one of configuration.
-func (u *session) start(watch func(rotator.Progress)) (config, *rotator.Rotator, error) {
+func (u *session) start(ctx context.Context, watch func(rotator.Progress)) (config, *rotator.Rotator, error) {
 	c, err := loadConfig(u.environ)
 	if err != nil {
 		return c, nil, err
 	}
-	a, err := newApp(u.ctx, c)
+	a, err := newApp(ctx, c)
 	if err != nil {
 		return c, nil, err
 	}
@@ -125,32 +73,31 @@ func (u *session) start(watch func(rotator.Progress)) (config, *rotator.Rotator,
 	return c, r, err
 }
 
-// Run rotates.
-func (cmd *rotateCmd) Run(u *session) error {
-	request, err := cmd.request()
+func (u *session) rotate(ctx context.Context) error {
+	request, err := u.request()
 	if err != nil {
 		return err
 	}
 	view := newView(u.streams.err, false, u.environ)
 	defer view.close()
-	c, r, err := u.start(view.step)
+	c, r, err := u.start(ctx, view.step)
 	if err != nil {
 		return err
 	}
 	limit := c.RunTimeout
-	if cmd.Wait > 0 {
-		limit = cmd.Wait
+	if u.wait > 0 {
+		limit = u.wait
 	}
-	ctx, cancel := context.WithTimeout(u.ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	result := rotate(ctx, r, request, cmd.Wait > 0, view)
+	result := advance(ctx, r, request, u.wait > 0, view)
 	view.close()
 	return u.answer(result)
 }
 
-// rotate advances, and with wait goes on as long as the result is one that time
+// advance rotates, and with wait goes on as long as the result is one that time
 // or somebody else may change.
-func rotate(ctx context.Context, r *rotator.Rotator, request rotator.Request, wait bool, v *view) rotator.Result {
+func advance(ctx context.Context, r *rotator.Rotator, request rotator.Request, wait bool, v *view) rotator.Result {
 	for {
 		result, _ := r.Advance(ctx, request) // the result says it all
 		pending := result.Status == rotator.StatusWaiting || result.Status == rotator.StatusBusy
@@ -163,51 +110,67 @@ func rotate(ctx context.Context, r *rotator.Rotator, request rotator.Request, wa
 	}
 }
 
-// Run plans.
-func (cmd *planCmd) Run(u *session) error {
-	return u.read(cmd.requestFlags, func(ctx context.Context, r *rotator.Rotator, request rotator.Request) error {
+func (u *session) plan(ctx context.Context) error {
+	return u.read(ctx, func(ctx context.Context, r *rotator.Rotator, request rotator.Request) error {
 		result, _ := r.Plan(ctx, request)
 		return u.answer(result)
 	})
 }
 
-// Run reports.
-func (cmd *statusCmd) Run(u *session) error {
-	return u.read(cmd.requestFlags, func(ctx context.Context, r *rotator.Rotator, request rotator.Request) error {
+func (u *session) status(ctx context.Context) error {
+	return u.read(ctx, func(ctx context.Context, r *rotator.Rotator, request rotator.Request) error {
 		report, err := r.Report(ctx, request)
 		if err != nil {
 			return u.answer(report.Outlook)
 		}
 		if u.json {
-			_, err = u.streams.out.Write(encode(report))
+			_, err = u.streams.out.Write(encode(listed(report)))
 			return err
 		}
 		return writeReport(u.streams.out, report, time.Now())
 	})
 }
 
-func (u *session) read(flags requestFlags, look func(context.Context, *rotator.Rotator, rotator.Request) error) error {
-	request, err := flags.request()
+// listed makes a report's empty lists lists: null is nothing to iterate over.
+func listed(r rotator.Report) rotator.Report {
+	list(&r.Keys)
+	list(&r.User.Quarantine)
+	list(&r.Published.Faults)
+	list(&r.Published.Elsewhere)
+	list(&r.Record.KnownKeys)
+	list(&r.Record.Attempts)
+	list(&r.Record.Warnings)
+	list(&r.Record.Steps)
+	return r
+}
+
+func list[T any](l *[]T) {
+	if *l == nil {
+		*l = []T{}
+	}
+}
+
+func (u *session) read(ctx context.Context, look func(context.Context, *rotator.Rotator, rotator.Request) error) error {
+	request, err := u.request()
 	if err != nil {
 		return err
 	}
-	c, r, err := u.start(nil)
+	c, r, err := u.start(ctx, nil)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(u.ctx, c.RunTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.RunTimeout)
 	defer cancel()
 	return look(ctx, r, request)
 }
 
-// Run resumes.
-func (cmd *resumeCmd) Run(u *session) error {
+func (u *session) resume(ctx context.Context) error {
 	view := newView(u.streams.err, true, u.environ)
-	c, r, err := u.start(view.step)
+	c, r, err := u.start(ctx, view.step)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(u.ctx, c.RunTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.RunTimeout)
 	defer cancel()
 	all, err := resume(ctx, r)
 	if err != nil && len(all.Results) == 0 {
@@ -223,10 +186,10 @@ func (cmd *resumeCmd) Run(u *session) error {
 	return writeResults(u.streams.out, all.Results)
 }
 
-// Run does what the function would do.
-func (cmd *handleCmd) Run(u *session) error {
+// handle does what the function would do.
+func (u *session) handle(ctx context.Context) error {
 	view := newView(u.streams.err, true, u.environ)
-	c, r, err := u.start(view.step)
+	c, r, err := u.start(ctx, view.step)
 	if err != nil {
 		return err
 	}
@@ -234,7 +197,7 @@ func (cmd *handleCmd) Run(u *session) error {
 	if err != nil {
 		return fmt.Errorf("reading standard input: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(u.ctx, c.RunTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.RunTimeout)
 	defer cancel()
 	answer, err := serve(ctx, r, event)
 	switch a := answer.(type) {
@@ -246,12 +209,6 @@ func (cmd *handleCmd) Run(u *session) error {
 		}
 	}
 	_, err = u.streams.out.Write(encode(answer))
-	return err
-}
-
-// Run prints the version.
-func (cmd *verCmd) Run(u *session) error {
-	_, err := fmt.Fprintln(u.streams.out, "credential-rotator", version)
 	return err
 }
 

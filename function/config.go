@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,21 +60,45 @@ func loadConfig(environ []string) (config, error) {
 			sources++
 		}
 	}
-	must(sources == 1, "set one of GITLAB_TOKEN, GITLAB_TOKEN_SECRET and GITLAB_TOKEN_PARAMETER (%d are set)", sources)
-	must(validURL(c.GitLabURL), "GITLAB_URL must be https://HOST[/PATH] (http:// only on this machine: it would send the token in clear), not %q", c.GitLabURL)
-	if err == nil {
-		must(c.ProbeDelay >= 0 && c.ProbeInterval >= 0 && c.ProbeSuccesses > 0 && c.ProbeTimeout > 0, "PROBE_DELAY and PROBE_INTERVAL must not be negative, PROBE_SUCCESSES and PROBE_TIMEOUT must be above 0")
-		must(c.ProbeTimeout > c.ProbeDelay+time.Duration(c.ProbeSuccesses-1)*c.ProbeInterval, "PROBE_TIMEOUT (%s) must be longer than %d probes take", c.ProbeTimeout, c.ProbeSuccesses)
-		must(c.PollInterval > 0 && c.RunTimeout > 0 && c.OrphanAge > 0, "POLL_INTERVAL, RUN_TIMEOUT and ORPHAN_AGE must be above 0")
-	}
+	const tokens = "GITLAB_TOKEN, GITLAB_TOKEN_SECRET (a Secrets Manager id) and GITLAB_TOKEN_PARAMETER (an SSM parameter)"
+	must(sources > 0, "there is no GitLab token: set one of %s", tokens)
+	must(sources < 2, "which GitLab token is meant? only one of %s may be set", tokens)
+	must(validURL(c.GitLabURL), "GITLAB_URL must be https://HOST[/PATH] and no more (http:// only on this machine: it would send the token in clear)") // not shown: it may hold a token
+	must(!strings.HasPrefix(c.GitLabTokenSecret, "glpat-"), "GITLAB_TOKEN_SECRET must be the id of the secret that holds the token, not the token")
+	must(!strings.HasPrefix(c.GitLabTokenParameter, "glpat-"), "GITLAB_TOKEN_PARAMETER must be the name of the parameter that holds the token, not the token")
+	faults = append(faults, c.paceFaults(strings.Join(faults, " "))...)
 	_, err = c.journalAt()
 	must(err == nil, "%v", err)
 	must(vars["AWS_REGION"] != "" || vars["AWS_DEFAULT_REGION"] != "" || vars["AWS_PROFILE"] != "" || hasAWSConfig(vars), "AWS_REGION is not set: IAM is global, but STS and the journal are asked in a region")
-	must(levels[c.LogLevel] != nil, "LOG_LEVEL must be debug, info, warn or error, not %q", c.LogLevel)
+	must(levels()[c.LogLevel] != nil, "LOG_LEVEL must be debug, info, warn or error, not %q", c.LogLevel)
 	if len(faults) > 0 {
 		return config{}, errors.New("the configuration is wrong: " + strings.Join(faults, "; "))
 	}
 	return c, nil
+}
+
+// paceFaults are the waits that make no sense, but for those of which it was said
+// already that they cannot be read.
+func (c config) paceFaults(said string) []string {
+	var faults []string
+	must := func(ok bool, name, format string, args ...any) {
+		if !ok && !strings.Contains(said, name) {
+			faults = append(faults, name+" must be "+fmt.Sprintf(format, args...))
+		}
+	}
+	for name, d := range map[string]time.Duration{"PROBE_DELAY": c.ProbeDelay, "PROBE_INTERVAL": c.ProbeInterval} {
+		must(d >= 0, name, "0 or longer, not %s", d)
+	}
+	for name, d := range map[string]time.Duration{"PROBE_TIMEOUT": c.ProbeTimeout, "POLL_INTERVAL": c.PollInterval, "RUN_TIMEOUT": c.RunTimeout, "ORPHAN_AGE": c.OrphanAge} {
+		must(d > 0, name, "longer than 0, not %s", d)
+	}
+	must(c.ProbeSuccesses > 0, "PROBE_SUCCESSES", "above 0, not %d", c.ProbeSuccesses)
+	if len(faults) == 0 && !strings.Contains(said, "PROBE_") {
+		must(c.ProbeTimeout > c.ProbeDelay+time.Duration(c.ProbeSuccesses-1)*c.ProbeInterval, "PROBE_TIMEOUT",
+			"longer than %d probes take, not %s", c.ProbeSuccesses, c.ProbeTimeout)
+	}
+	slices.Sort(faults)
+	return faults
 }
 
 // parseFaults says which variable could not be read, without its value.

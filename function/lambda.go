@@ -29,7 +29,7 @@ func newHandler(environ []string, logs io.Writer) handler {
 	if err != nil {
 		return func(context.Context, json.RawMessage) (any, error) { return nil, err }
 	}
-	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: levels[c.LogLevel]}))
+	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: levels()[c.LogLevel]}))
 	return func(ctx context.Context, event json.RawMessage) (any, error) {
 		id := requestID(ctx)
 		log := log.With("request_id", id)
@@ -68,7 +68,9 @@ func logAnswer(log *slog.Logger, answer any) {
 }
 
 // levels are the words of LOG_LEVEL.
-var levels = map[string]slog.Leveler{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+func levels() map[string]slog.Leveler {
+	return map[string]slog.Leveler{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+}
 
 // logSteps logs one event a step. What is waited for is logged at debug.
 func logSteps(log *slog.Logger) func(rotator.Progress) {

@@ -49,7 +49,7 @@ func writeResult(b *strings.Builder, r rotator.Result) {
 // fateOf says what became of the previous key.
 func fateOf(r rotator.Result) string {
 	switch {
-	case r.SoakUntil != nil:
+	case r.SoakUntil != nil && r.Status != rotator.StatusHeld:
 		return ", inactive, deleted from " + r.SoakUntil.Format("2006-01-02 15:04 UTC") + " on"
 	case r.Status == rotator.StatusRotated:
 		return ", deleted"
@@ -67,17 +67,30 @@ func writeReport(w io.Writer, r rotator.Report, now time.Time) error {
 		fmt.Fprintf(table, "  %s\t%s\t%s old\t%s\t%s\n", k.ID, k.Status, days(now.Sub(k.CreatedAt)), usedWords(k), publishedWord(r, k.ID))
 	}
 	_ = table.Flush() // into memory
+	if len(r.Keys) == 0 {
+		b.WriteString("  none\n")
+	}
 	fmt.Fprintf(&b, "\nPUBLISHED\n")
 	table = tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "  key id\t%s\n  secret\t%s\n", variableWords(r.Published.KeyID), variableWords(r.Published.Secret))
+	unread := len(r.Published.Faults) > 0 // then what seems missing may be there
+	fmt.Fprintf(table, "  key id\t%s\n  secret\t%s\n", variableWords(r.Published.KeyID, unread), variableWords(r.Published.Secret, unread))
 	_ = table.Flush()
 	fmt.Fprintf(&b, "\nROTATION\n  %s\n", recordWords(r.Record))
 	fmt.Fprintf(&b, "\nNEXT\n  %s: %s\n", strings.ReplaceAll(string(r.Outlook.Status), "_", " "), r.Outlook.Reason)
 	for _, warning := range r.Outlook.Warnings {
 		fmt.Fprintf(&b, "  warning: %s\n", warning)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, untrailed(b.String()))
 	return err
+}
+
+// untrailed is a text without the spaces that a table leaves at the ends of lines.
+func untrailed(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 func usedWords(k rotator.KeyReport) string {
@@ -97,11 +110,14 @@ func publishedWord(r rotator.Report, keyID string) string {
 	return ""
 }
 
-func variableWords(v rotator.Variable) string {
-	if !v.Exists {
+func variableWords(v rotator.Variable, unread bool) string {
+	switch {
+	case !v.Exists && unread:
+		return "not known"
+	case !v.Exists:
 		return "missing"
 	}
-	words := []string{orOther(orOther(v.Value, v.Claims), "of some key")}
+	words := []string{orOther(orOther(v.Value, v.Claims), "not stamped yet")}
 	for _, flag := range []struct {
 		on   bool
 		word string
@@ -117,7 +133,7 @@ func recordWords(r rotator.Record) string {
 	if !r.InFlight() {
 		return "none in flight"
 	}
-	words := fmt.Sprintf("%s since %s: %s", r.Phase, r.StartedAt.Format("2006-01-02 15:04 UTC"), r.Reason)
+	words := fmt.Sprintf("%s, begun %s: %s", r.Phase, r.StartedAt.Format("2006-01-02 15:04 UTC"), r.Reason)
 	if r.LastError != "" {
 		words += "\n  last error: " + r.LastError
 	}

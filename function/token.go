@@ -40,7 +40,7 @@ func tokenFromSecret(ctx context.Context, cfg aws.Config, id string) (rotator.Se
 		if json.Unmarshal([]byte(value), &fields) != nil || fields.Token == "" {
 			return rotator.Secret{}, fmt.Errorf(`the secret %s holds JSON without a text field "token"`, id)
 		}
-		value = fields.Token
+		value = strings.TrimSpace(fields.Token)
 	}
 	return nonEmpty(value, "the secret "+id)
 }

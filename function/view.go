@@ -21,10 +21,11 @@ type view struct {
 	out   io.Writer
 	width func() int // of the terminal; nil: it is none
 	paint bool
+	named bool // lines tell whose they are: several rotations may be under way
 
 	mu      sync.Mutex
-	current line // the step under way; the zero line is none
-	told    string
+	current map[string]line // the steps under way, by user
+	alone   string          // the user whose step is drawn live
 	frame   int
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -37,28 +38,34 @@ type line struct {
 	detail string
 	url    string
 	began  time.Time
+	told   string // what it was said to wait for
 }
 
 const (
 	frameTime = 100 * time.Millisecond // smooth, and cheap over ssh
 	titleWide = 18                     // the longest title, and a gap
+	lookTime  = time.Second            // what a run takes that finds nothing to do
 	spinner   = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 )
 
-// newView shows on a terminal what happens live, unless lines are asked for.
+// stepWait is what rotate --wait does between two runs.
+const stepWait rotator.Step = "wait"
+
+// newView shows on a terminal what happens live, unless lines are asked for, or the
+// terminal cannot redraw one.
 func newView(out io.Writer, lines bool, environ []string) *view {
-	v := &view{out: out, stop: make(chan struct{})}
+	v := &view{out: out, named: lines, current: map[string]line{}, stop: make(chan struct{})}
 	file, ok := out.(*os.File)
-	if lines || !ok || !term.IsTerminal(int(file.Fd())) {
+	if lines || !ok || has(environ, "TERM=dumb") || !term.IsTerminal(int(file.Fd())) {
 		return v
 	}
 	v.width = func() int {
-		if wide, _, err := term.GetSize(int(file.Fd())); err == nil {
+		if wide, _, err := term.GetSize(int(file.Fd())); err == nil && wide > 0 {
 			return wide
 		}
-		return 80
+		return 80 // also where a terminal does not know its own size
 	}
-	v.paint = !has(environ, "NO_COLOR=") && !has(environ, "TERM=dumb")
+	v.paint = !has(environ, "NO_COLOR=")
 	v.stopped.Go(v.animate)
 	return v
 }
@@ -86,7 +93,7 @@ func (v *view) close() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.clear()
-	v.current = line{}
+	clear(v.current)
 }
 
 func (v *view) animate() {
@@ -132,6 +139,8 @@ func title(s rotator.Step) string {
 		return "discard new"
 	case rotator.StepRestart:
 		return "start over"
+	case stepWait:
+		return "wait"
 	}
 	return ""
 }
@@ -143,31 +152,34 @@ func (v *view) step(p rotator.Progress) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.current.step != p.Step || v.current.user != p.User {
-		v.current = line{step: p.Step, user: p.User, began: time.Now()}
+	l := v.current[p.User]
+	if l.step != p.Step {
+		l = line{step: p.Step, user: p.User, began: time.Now()}
 	}
-	v.current.detail, v.current.url = p.Detail, p.URL
+	l.detail, l.url = p.Detail, p.URL
 	switch p.State {
 	case rotator.StepDone:
-		v.settle("✓", "32")
+		v.settle("✓", l, "32")
+		return
 	case rotator.StepFailed:
-		v.settle("✗", "31")
+		v.settle("✗", l, "31")
+		return
 	case rotator.StepWaiting:
-		if v.width == nil && v.told != p.Detail {
-			v.told = p.Detail
-			v.print("…", v.current, "")
+		if v.width == nil && l.told != p.Detail {
+			l.told = p.Detail
+			v.print("…", l, "")
 		}
-		v.draw()
 	case rotator.StepStarted:
-		v.draw()
 	}
+	v.current[p.User], v.alone = l, p.User
+	v.draw()
 }
 
-// settle turns the line of the step under way into one that stays.
-func (v *view) settle(sign, color string) {
+// settle turns the line of a step under way into one that stays.
+func (v *view) settle(sign string, l line, color string) {
 	v.clear()
-	v.print(sign, v.current, color)
-	v.current, v.told = line{}, ""
+	v.print(sign, l, color)
+	delete(v.current, l.user)
 }
 
 func (v *view) print(sign string, l line, color string) {
@@ -179,7 +191,11 @@ func (v *view) print(sign string, l line, color string) {
 	if l.url != "" {
 		text += "  " + l.url
 	}
-	_, _ = fmt.Fprintf(v.out, "%s %-*s%s%s\n", v.colored(sign, color), titleWide, titleOr(l.step), text, v.colored(took, "2"))
+	name := ""
+	if v.named {
+		name = l.user + "  "
+	}
+	_, _ = fmt.Fprintf(v.out, "%s %s%-*s%s%s\n", v.colored(sign, color), name, titleWide, titleOr(l.step), text, v.colored(took, "2"))
 }
 
 func titleOr(s rotator.Step) string {
@@ -191,15 +207,17 @@ func titleOr(s rotator.Step) string {
 
 // draw redraws the line of the step under way, cut to the terminal's width.
 func (v *view) draw() {
-	if v.width == nil || v.current.step == "" {
+	l, ok := v.current[v.alone]
+	if v.width == nil || !ok {
 		return
 	}
 	frames := []rune(spinner)
-	text := fmt.Sprintf("%-*s%s  %s", titleWide, titleOr(v.current.step), elapsed(time.Since(v.current.began)), v.current.detail)
-	if v.current.url != "" {
-		text += "  " + v.current.url
+	text := fmt.Sprintf("%-*s%s  %s", titleWide, titleOr(l.step), elapsed(time.Since(l.began)), l.detail)
+	if l.url != "" {
+		text += "  " + l.url
 	}
-	if runes, wide := []rune(text), v.width()-3; len(runes) > wide && wide > 0 {
+	const around = 3 // the spinner, a space, and one column that stays free
+	if runes, wide := []rune(text), max(v.width()-around, 1); len(runes) > wide {
 		text = string(runes[:wide-1]) + "…"
 	}
 	_, _ = fmt.Fprintf(v.out, "\r\x1b[K%s %s", v.colored(string(frames[v.frame%len(frames)]), "36"), text)
@@ -226,7 +244,10 @@ func (v *view) waiting(ctx context.Context, r rotator.Result, pause time.Duratio
 	if r.Deployment != nil {
 		url = r.Deployment.URL
 	}
-	v.step(rotator.Progress{User: r.User, Step: rotator.StepAwait, State: rotator.StepWaiting, Detail: r.Reason, URL: url})
+	v.step(rotator.Progress{User: r.User, Step: stepWait, State: rotator.StepWaiting, Detail: r.Reason, URL: url})
+	if ends, ok := ctx.Deadline(); ok && time.Until(ends) < pause+lookTime {
+		return false // a look that is cut short would know less than this result
+	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -239,7 +260,7 @@ func (v *view) waiting(ctx context.Context, r rotator.Result, pause time.Duratio
 
 // elapsed is a duration as a person says it.
 func elapsed(d time.Duration) string {
-	if d < 10*time.Second {
+	if d.Round(100*time.Millisecond) < 10*time.Second {
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
 	return d.Round(time.Second).String()

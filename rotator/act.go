@@ -39,8 +39,8 @@ func (u *run) act(ctx context.Context, o observed, v verdict) (verdict, error) {
 	switch {
 	case err != nil:
 		p.State, p.Detail, err = StepFailed, err.Error(), u.failed(v.step, err)
-	case u.givenUp != "" && v.step != StepDiscard:
-		p.State, p.Detail = StepFailed, u.givenUp
+	case u.made.givenUp != "" && v.step != StepDiscard:
+		p.State, p.Detail = StepFailed, u.made.givenUp
 	case v.step == StepRedeploy:
 		p.URL = u.record.Deployment.URL
 	}
@@ -103,20 +103,20 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 // here leaves it, with its secret lost; the next run deletes it when it is old
 // enough to be nobody else's.
 func (u *run) create(ctx context.Context, _ observed, _ verdict) (verdict, error) {
-	u.begun = false
+	u.begun, u.made = false, madeKey{}
 	began := time.Now()
 	err := u.write(ctx, func(ctx context.Context) error {
 		pair, err := u.Keys.Create(ctx, u.request.User)
-		u.pair = pair
+		u.made.pair = pair
 		return err
 	})
 	if err != nil {
-		u.pair = KeyPair{}
+		u.made = madeKey{}
 		return verdict{}, err
 	}
 	u.done(StepCreate, began)
-	u.said = u.pair.ID
-	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.NewKeyID = PhaseCreated, u.pair.ID })
+	u.said = u.made.pair.ID
+	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.NewKeyID = PhaseCreated, u.made.pair.ID })
 }
 
 // prove sees the new pair authenticate as the user, several times in a row. A pair that does not is given up, and never published.
@@ -130,18 +130,18 @@ func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error)
 	pause, streak := u.Pace.ProbeDelay, 0
 	for time.Now().Add(pause).Before(until) && sleep(ctx, pause) {
 		pause = u.Pace.ProbeInterval
-		who, err := u.Prober.Probe(ctx, u.pair)
+		who, err := u.Prober.Probe(ctx, u.made.pair)
 		switch {
 		case err != nil:
 			last, streak = err, 0
 		case who.ARN != o.user.ARN:
-			u.giveUp(StepProve, "%s authenticates as %s, not as %s", u.pair.ID, who.ARN, o.user.ARN)
+			u.giveUp(StepProve, "%s authenticates as %s, not as %s", u.made.pair.ID, who.ARN, o.user.ARN)
 			return verdict{}, nil
 		default:
 			streak++
 		}
 		if streak >= u.Pace.ProbeSuccesses {
-			u.proven = true
+			u.made.proven = true
 			u.said = probed(streak, streak, nil)
 			u.done(StepProve, began)
 			// Whoever has taken over meanwhile has deleted this key: then this conflicts.
@@ -153,7 +153,7 @@ func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error)
 	if last != nil {
 		why = ": " + last.Error()
 	}
-	u.giveUp(StepProve, "%s did not authenticate %d times in a row within %s%s", u.pair.ID, u.Pace.ProbeSuccesses, round(time.Since(began)), why)
+	u.giveUp(StepProve, "%s did not authenticate %d times in a row within %s%s", u.made.pair.ID, u.Pace.ProbeSuccesses, round(time.Since(began)), why)
 	return verdict{}, nil
 }
 
@@ -169,7 +169,7 @@ func probed(streak, wanted int, last error) string {
 func (u *run) publishSecret(ctx context.Context, o observed, v verdict) (verdict, error) {
 	began := time.Now()
 	err := u.write(ctx, func(ctx context.Context) error {
-		return u.Destination.WriteSecret(ctx, u.request.Place(), u.asMade(o.published.Secret), u.pair)
+		return u.Destination.WriteSecret(ctx, u.request.Place(), u.asMade(o.published.Secret), u.made.pair)
 	})
 	switch {
 	case err == nil:
@@ -177,7 +177,7 @@ func (u *run) publishSecret(ctx context.Context, o observed, v verdict) (verdict
 		u.said = inScope(u.request.SecretAccessKeyVariable, u.request)
 		u.seen.published.Secret.Exists, u.seen.published.Secret.Claims = true, v.keyID
 		return verdict{}, nil
-	case errors.Is(err, ErrRefused) && u.doubtful == 0:
+	case errors.Is(err, ErrRefused) && u.made.doubtful == 0:
 		// Nothing was written, so the new key is nobody's: it goes at once.
 		u.giveUp(StepPublishSecret, "%v", err)
 		return verdict{}, nil
@@ -222,8 +222,8 @@ func (u *run) asMade(v Variable) Variable {
 // doubt looks again after a write of a variable whose reply was lost, and lets it be
 // sent again: a job that starts meanwhile would get a torn pair.
 func (u *run) doubt(ctx context.Context, err error) error {
-	u.doubtful++
-	if errors.Is(err, ErrRefused) || errors.Is(err, errLeaseOver) || u.doubtful >= publishTries || !sleep(ctx, u.Pace.PollInterval) {
+	u.made.doubtful++
+	if errors.Is(err, ErrRefused) || errors.Is(err, errLeaseOver) || u.made.doubtful >= publishTries || !sleep(ctx, u.Pace.PollInterval) {
 		return err
 	}
 	u.seen.published = nil
@@ -247,7 +247,7 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 		r.Phase, r.Mark, r.Marked = PhasePublished, mark, true
 		r.Attempts = append(recentAttempts(r.Attempts, o.now), o.now.UTC())
 	})
-	u.pair = KeyPair{} // it is where it belongs; nothing here needs it any more
+	u.made = madeKey{} // it is where it belongs; nothing here needs it any more
 	u.seen.deployed = &Deployment{}
 	return verdict{}, err
 }
@@ -375,7 +375,7 @@ func (u *run) discard(ctx context.Context, _ observed, v verdict) (verdict, erro
 		return verdict{}, err
 	}
 	u.done(StepDiscard, began)
-	gaveUp, at := u.givenUp, u.gaveUpAt
+	gaveUp, at := u.made.givenUp, u.made.gaveUpAt
 	if _, err := u.restart(ctx, observed{}, v); err != nil || gaveUp == "" {
 		return verdict{}, err
 	}
@@ -385,13 +385,13 @@ func (u *run) discard(ctx context.Context, _ observed, v verdict) (verdict, erro
 
 // giveUp says why the new key must not be published. It is deleted next.
 func (u *run) giveUp(at Step, format string, args ...any) {
-	u.gaveUpAt, u.givenUp = at, fmt.Sprintf(format, args...)
+	u.made.gaveUpAt, u.made.givenUp = at, fmt.Sprintf(format, args...)
 }
 
 // restart closes the record and looks afresh, as if no rotation had begun.
 func (u *run) restart(ctx context.Context, _ observed, v verdict) (verdict, error) {
 	ended := u.record
-	u.pair, u.proven, u.givenUp, u.doubtful, u.ended = KeyPair{}, false, "", 0, &ended
+	u.made, u.ended = madeKey{}, &ended
 	u.seen.forgetAllBut(u.seen.user)
 	return verdict{}, u.save(ctx, func(r *Record) {
 		*r = Record{User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request, Phase: PhaseIdle, LastError: v.reason}
@@ -415,7 +415,8 @@ func (u *run) finish(ctx context.Context, o observed, _ verdict) (verdict, error
 	if err := u.Journal.Append(ctx, Entry{User: ended.User, StartedAt: ended.StartedAt, Result: result}); err != nil {
 		u.warn("the history lacks this rotation: %v", err)
 	}
-	if cutShort { // by force, which asks for another rotation
+	if cutShort { // by force, which asks for another rotation: one
+		u.loaded = u.record
 		u.seen.forgetAllBut(u.seen.user)
 		return verdict{}, nil
 	}

@@ -83,12 +83,8 @@ type run struct {
 	seen     sight
 	loaded   Record // as the run found it
 	record   Record
-	pair     KeyPair // the new key, from its creation to its publication
-	begun    bool
-	proven   bool
-	doubtful int    // writes to the variables of which nobody knows whether they were applied
-	givenUp  string // why the new key must not be published
-	gaveUpAt Step
+	begun    bool // the intent to create is saved, and nothing was created yet
+	made     madeKey
 	failure  error  // why this run has failed, when what it did last was done
 	said     string // what the step under way has to show for itself
 	warnings []string
@@ -97,6 +93,16 @@ type run struct {
 	ended     *Record
 	succeeded bool
 	readOnly  bool // a plan: nothing is written
+}
+
+// madeKey is the key that this run has made, and what it knows about it. It ends with
+// the key: nothing of it may be believed of the next one.
+type madeKey struct {
+	pair     KeyPair // from its creation to its publication
+	proven   bool
+	doubtful int    // writes to the variables of which nobody knows whether they were applied
+	givenUp  string // why it must not be published
+	gaveUpAt Step
 }
 
 // Advance takes a rotation as far as it can go: it looks, decides, does one thing,

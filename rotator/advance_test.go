@@ -368,6 +368,29 @@ func TestForceEndsASoakAndRotatesAgain(t *testing.T) {
 	})
 }
 
+func TestForceThatEndsASoakRotatesOnceAndProvesTheNewKey(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.request.SoakHours = 48
+		s.wants(s.run(), rotator.StatusRotated)
+		s.request.SoakHours = 0
+		before := len(s.Calls())
+		s.wants(s.forced(), rotator.StatusRotated, "forced")
+		s.has(statuses{s.works(): active})
+		made, proven := 0, 0
+		for _, c := range s.Calls()[before:] {
+			switch c.Name {
+			case "iam.CreateAccessKey":
+				made++
+			case "sts.GetCallerIdentity":
+				proven++
+			}
+		}
+		if made != 1 || proven != 3 {
+			t.Errorf("%d keys were made, and asked for their identity %d times", made, proven)
+		}
+	})
+}
+
 func TestBothKeysWorkUntilTheOverlapEnds(t *testing.T) {
 	perform(t, func(s *stage) {
 		s.request.OverlapHours = 6
@@ -875,7 +898,9 @@ func TestAPlanOnlyReads(t *testing.T) {
 		s.wants(s.run(), rotator.StatusRotated)
 		s.quiet(func() { s.wants(s.planned(s.request), rotator.StatusWaiting, "inactive") })
 		time.Sleep(time.Hour)
-		s.quiet(func() { s.wants(s.planned(s.request), rotator.StatusWouldRotate, "under way (soaking)", "soak is over") })
+		s.quiet(func() {
+			s.wants(s.planned(s.request), rotator.StatusWouldRotate, "under way (soaking)", "soak is over")
+		})
 		s.wants(s.run(), rotator.StatusRotated)
 		s.quiet(func() { s.wants(s.planned(s.request), rotator.StatusNotDue, "due on") })
 		s.told(rotator.NoticeStarted, rotator.NoticeSucceeded)

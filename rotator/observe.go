@@ -53,10 +53,10 @@ func (u *run) looks() []func(context.Context) error {
 		}
 		return []func(context.Context) error{u.lookAtKeys, u.lookAtPublished, u.lookAtLastUse}
 	case PhaseCreated:
-		if u.pair.ID != "" && (!u.proven || u.givenUp != "") {
+		if u.made.pair.ID != "" && (!u.made.proven || u.made.givenUp != "") {
 			return nil // it has not been published, or is not going to be
 		}
-		if u.pair.ID != "" {
+		if u.made.pair.ID != "" {
 			return []func(context.Context) error{u.lookAtPublished}
 		}
 		return []func(context.Context) error{u.lookAtKeys, u.lookAtPublished}
@@ -86,7 +86,7 @@ func (u *run) observed() observed {
 		now: now, left: u.stop.Sub(now), whole: u.stop.Sub(u.began), needed: u.Pace.untilPublished(), orphan: u.Pace.OrphanAge,
 		owner: u.owner, request: u.request, record: u.record, user: u.seen.user, readOnly: u.readOnly,
 		lastUseErr: u.seen.lastUseErr,
-		begun:      u.begun, havePair: u.pair.ID != "", proven: u.proven, givenUp: u.givenUp,
+		begun:      u.begun, havePair: u.made.pair.ID != "", proven: u.made.proven, givenUp: u.made.givenUp,
 		iamNow: u.seen.user.At.Add(now.Sub(u.seen.userAt)),
 	}
 	o.keys = valueOr(u.seen.keys)
@@ -205,17 +205,15 @@ func (u *run) lookAtHolders(ctx context.Context) error {
 // lookAtLastUse reads the last use of the one key that it matters for. That it
 // cannot be read is an observation too.
 func (u *run) lookAtLastUse(ctx context.Context) error {
-	if u.seen.lastUse != nil || u.seen.lastUseErr != nil {
+	if u.seen.lastUse != nil {
 		return nil
 	}
 	id := suspect(u.observed())
 	if id == "" {
 		return nil
 	}
-	use, err := u.Users.LastUsed(ctx, id)
-	if u.seen.lastUse = &use; err != nil {
-		u.seen.lastUseErr = err
-	}
+	u.seen.lastUse = &LastUse{}
+	*u.seen.lastUse, u.seen.lastUseErr = u.Users.LastUsed(ctx, id)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package awsiam
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 
@@ -29,7 +30,7 @@ func (r *refusal) Unwrap() []error { return r.marks }
 func (c *call) failed(err error) error {
 	api, answer := answered(err)
 	if api == nil {
-		return fmt.Errorf("%s: %w", c.doing, err)
+		return unanswered(c.doing, err)
 	}
 	r := &refusal{text: c.doing + ": " + said(api, answer) + c.advice(api.ErrorCode())}
 	if api.ErrorCode() == codeNoSuchEntity {
@@ -39,6 +40,26 @@ func (c *call) failed(err error) error {
 		r.marks = append(r.marks, rotator.ErrRefused)
 	}
 	return r
+}
+
+// unanswered says what to do when AWS was not reached, or not asked at all.
+func unanswered(doing string, err error) error {
+	var network *net.OpError
+	switch {
+	case strings.Contains(err.Error(), "get credentials: "): // the SDK has no type for it
+		return fmt.Errorf("%s: this machine has no AWS credentials that work: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (%w)", doing, innermost(err))
+	case errors.As(err, &network):
+		return fmt.Errorf("%s: AWS cannot be reached (%w): check the network, AWS_REGION and AWS_ENDPOINT_URL", doing, network)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// innermost is the error that all others only wrap.
+func innermost(err error) error {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err
 }
 
 // unlessGone is failed for the calls whose work is done when the key is gone. IAM has

@@ -1,0 +1,36 @@
+package main
+
+// usage is all that --help prints; the README repeats it.
+const usage = `Usage:
+    credential-rotator rotate USER --project-id N [flags] [--wait 30m]
+    credential-rotator plan   USER --project-id N [flags]   # reads only; what it would do, and why
+    credential-rotator status USER --project-id N           # keys, ages, what is published, the record
+    credential-rotator resume                               # advance everything in flight
+    credential-rotator handle < event.json                  # exactly what the function would do
+    credential-rotator version
+
+Flags, which are the fields of a request:
+    --project-id N                     the GitLab project that deploys with the key
+    --environment-scope SCOPE          of the two variables (*)
+    --access-key-id-variable NAME      (AWS_ACCESS_KEY_ID)
+    --secret-access-key-variable NAME  (AWS_SECRET_ACCESS_KEY)
+    --redeploy HOW                     pipeline, deployment or none (pipeline)
+    --ref REF                          branch or tag of the pipeline (the default branch)
+    --environment NAME                 whose deployment is the proof of success
+    --fallback HOW                     with redeploy deployment: pipeline
+    --max-age-days N                   how old a key may become (90)
+    --lead-days N                      how much earlier it is replaced (7)
+    --overlap-hours N                  how long both keys work after the deployment (0)
+    --soak-hours N                     how long the old key stays inactive before it is deleted (0)
+    --force                            rotate though it is not due; end a soak
+    --retire-key ID                    a key that is in the way and may be retired
+
+And:
+    --wait TIME                        of rotate: go on for so long while it is waiting
+    -o, --output text|json             how answers are written (text)
+    -h, --help                         this
+
+Exit codes: 0 done or nothing to do, 1 refused or failed, 2 wrong flags or
+configuration, 3 waiting, busy or held. The environment configures it: GITLAB_URL,
+GITLAB_TOKEN, JOURNAL, AWS_REGION and more, which the README lists.
+`
