@@ -80,7 +80,7 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 			User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request,
 			RotationID: newRotationID(now), Phase: PhaseCreating, Reason: v.reason, StartedAt: now.UTC(),
 			PreviousKeyID: v.previous, Ref: o.preflight.Ref, RefProtected: o.preflight.RefProtected,
-			CreatingSince: o.iamNow.Truncate(time.Second), CreatingUntil: o.iamNow.Add(u.lease.Sub(now)),
+			CreatingSince: o.iamNow.Truncate(time.Second), CreatingUntil: o.iamNow.Add(createTime),
 			Warnings: append(v.warnings, o.preflight.Warnings...), Steps: r.Steps,
 		}
 		for _, k := range o.keys {
@@ -101,15 +101,25 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 
 // create makes the new key: once, for any error may hide a key that exists. A crash
 // here leaves it, with its secret lost; the next run deletes it when it is old
-// enough to be nobody else's.
-func (u *run) create(ctx context.Context, _ observed, _ verdict) (verdict, error) {
+// enough to be nobody else's. Only a refusal says that there is none, and that what
+// is found later is somebody's.
+func (u *run) create(ctx context.Context, o observed, _ verdict) (verdict, error) {
 	u.begun, u.made = false, madeKey{}
+	if o.iamNow.Add(writeTime).After(u.record.CreatingUntil) {
+		return verdict{}, errLeaseOver // it would be made outside of its window
+	}
 	began := time.Now()
 	err := u.write(ctx, func(ctx context.Context) error {
 		pair, err := u.Keys.Create(ctx, u.request.User)
 		u.made.pair = pair
 		return err
 	})
+	if errors.Is(err, ErrRefused) {
+		if _, saveErr := u.restart(ctx, observed{}, verdict{reason: err.Error()}); saveErr != nil {
+			err = fmt.Errorf("%w; %w", err, saveErr)
+		}
+		return verdict{}, err
+	}
 	if err != nil {
 		u.made = madeKey{}
 		return verdict{}, err
@@ -232,23 +242,32 @@ func (u *run) doubt(ctx context.Context, err error) error {
 
 // mark notes, after publishing and before a redeploy is asked for, which pipelines
 // are older. A crash after it leaves a pair that is published and not deployed.
+//
+// A job that began before publishing may deploy the old key again after ours has
+// deployed the new one: as long as one runs, no redeploy is asked for.
 func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) {
-	mark := int64(0)
+	d := u.redeploy()
+	if u.record.Phase == PhaseCreated {
+		d.PublishedAt = o.published.At
+	}
+	var holders []Job
 	if u.request.Redeploy != RedeployNone {
 		var err error
-		if mark, err = u.Redeployer.Mark(ctx, u.redeploy()); err != nil {
+		if d.After, err = u.Redeployer.Mark(ctx, d); err != nil {
+			return verdict{}, err
+		}
+		if holders, err = u.Redeployer.Holders(ctx, d); err != nil {
 			return verdict{}, err
 		}
 	}
 	err := u.save(ctx, func(r *Record) {
-		if r.Phase == PhaseCreated {
-			r.PublishedAt = o.published.At
+		r.Phase, r.PublishedAt, r.Mark, r.Marked = PhasePublished, d.PublishedAt, d.After, len(holders) == 0
+		if r.Marked {
+			r.Attempts = append(recentAttempts(r.Attempts, o.now), o.now.UTC())
 		}
-		r.Phase, r.Mark, r.Marked = PhasePublished, mark, true
-		r.Attempts = append(recentAttempts(r.Attempts, o.now), o.now.UTC())
 	})
-	u.made = madeKey{} // it is where it belongs; nothing here needs it any more
-	u.seen.deployed = &Deployment{}
+	u.made = madeKey{} // its secret is where it belongs; nothing here needs it any more
+	u.seen.deployed, u.seen.holders = &Deployment{}, &holders
 	return verdict{}, err
 }
 
@@ -338,19 +357,35 @@ func (u *run) deactivate(ctx context.Context, o observed, v verdict) (verdict, e
 		return verdict{}, nil
 	}
 	soak := hours(u.request.SoakHours)
+	if soak == 0 {
+		// Not worth a save: after a crash the next run deactivates it again.
+		u.record.Phase, u.record.SoakUntil = PhaseSoaking, time.Now().UTC()
+		u.seen.keys = switched(o.keys, v.keyID)
+		return verdict{}, nil
+	}
 	err = u.save(ctx, func(r *Record) {
 		r.Phase, r.SoakUntil = PhaseSoaking, time.Now().Add(soak).UTC()
-		if soak > 0 {
-			r.Lease.Until, r.Told = time.Time{}, true
-		}
+		r.Lease.Until, r.Told = time.Time{}, true
 	})
-	if err != nil || soak == 0 {
+	if err != nil {
 		return verdict{}, err
 	}
 	u.succeeded = true
 	v = answer(StatusRotated, "%s; %s is inactive, and deleted from %s on", u.record.Reason, v.keyID, stamp(u.record.SoakUntil))
 	v.nextDue = dueAt(u.request, newKey(o, u.record))
 	return v, nil
+}
+
+// switched are the keys as they are now that one was deactivated. IAM may list it as
+// active for a moment longer.
+func switched(keys []AccessKey, id string) *[]AccessKey {
+	keys = slices.Clone(keys)
+	for i := range keys {
+		if keys[i].ID == id {
+			keys[i].Status = KeyInactive
+		}
+	}
+	return &keys
 }
 
 // delete removes the old key for good. A crash after it leaves the record; the next

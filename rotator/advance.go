@@ -64,6 +64,9 @@ const (
 	// writeTime bounds one remote write. A run starts none after its deadline, and
 	// its lease outlasts the deadline by as much, so every write ends inside it.
 	writeTime = 30 * time.Second
+	// createTime is how long after its intent was saved a key may be made: the window
+	// in which an unknown key may be ours is as narrow as a slow call allows.
+	createTime = 3 * writeTime
 	// saveTime is kept back before the deadline, to save what is done and answer.
 	saveTime = 10 * time.Second
 	// maxSteps bounds the steps of one run, waiting not counted: a rotation after a
@@ -252,7 +255,9 @@ func writeContext(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // write does one write to IAM or GitLab, if the lease still covers it to its end.
 func (u *run) write(ctx context.Context, send func(context.Context) error) error {
-	if !u.leased() || time.Now().Add(writeTime).After(u.lease) {
+	end := time.Now().Add(writeTime)
+	// By the wall as well: the monotonic clock stops while a machine sleeps.
+	if !u.leased() || end.After(u.lease) || end.Round(0).After(u.lease.Round(0)) {
 		return errLeaseOver
 	}
 	ctx, cancel := writeContext(ctx)

@@ -687,14 +687,27 @@ func TestAJobThatBeganBeforePublishingIsWaitedFor(t *testing.T) {
 	})
 }
 
+func TestAnOldKeyIsRetiredWhenItHasBeenQuietForAsLongAsTheOverlap(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.request.OverlapHours = 6
+		s.wants(s.run(), rotator.StatusWaiting, "overlap")
+		time.Sleep(3 * time.Hour)
+		s.UseKey(s.Key.ID, "s3", "eu-central-1")
+		time.Sleep(3*time.Hour + time.Minute)
+		s.wants(s.run(), rotator.StatusHeld, "when nothing has used it for 6 hours")
+		time.Sleep(3 * time.Hour)
+		s.wants(s.run(), rotator.StatusRotated)
+	})
+}
+
 func TestAnOldKeyThatIsStillUsedIsHeldAndToldOnce(t *testing.T) {
 	perform(t, func(s *stage) {
-		s.request.OverlapHours = 1
+		s.request.OverlapHours = 6
 		s.wants(s.run(), rotator.StatusWaiting)
 		next := s.works()
-		time.Sleep(30 * time.Minute)
+		time.Sleep(3 * time.Hour)
 		s.UseKey(s.Key.ID, "dynamodb", "eu-west-1")
-		time.Sleep(30 * time.Minute)
+		time.Sleep(3 * time.Hour)
 		for range 4 {
 			result := s.wants(s.run(), rotator.StatusHeld, s.Key.ID+" was used after the deployment", "by dynamodb in eu-west-1", "retire_key")
 			if result.CurrentKeyID != next || result.PreviousKeyID != s.Key.ID || result.RotationID == "" {
@@ -1097,11 +1110,11 @@ func TestResumeDoesNotRepeatForce(t *testing.T) {
 
 func TestWhatIsHeldIsLookedAtHourly(t *testing.T) {
 	perform(t, func(s *stage) {
-		s.request.OverlapHours = 1
+		s.request.OverlapHours = 6
 		s.wants(s.run(), rotator.StatusWaiting)
-		time.Sleep(30 * time.Minute)
+		time.Sleep(3 * time.Hour)
 		s.UseKey(s.Key.ID, "s3", "eu-central-1")
-		time.Sleep(30 * time.Minute)
+		time.Sleep(3 * time.Hour)
 		held := s.wants(s.run(), rotator.StatusHeld, "was used after")
 		for range 11 {
 			time.Sleep(5 * time.Minute)

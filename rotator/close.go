@@ -80,8 +80,10 @@ func (u *run) explain(ctx context.Context, err error) verdict {
 	switch {
 	case errors.Is(err, ErrConflict):
 		return answer(StatusBusy, "another run has taken over the rotation of %s", u.request.User)
+	case errors.Is(err, ErrNotFound) && u.record.InFlight():
+		return answer(StatusRefused, "%v: if it was deleted, run once with force, which closes the record of its rotation", err)
 	case errors.Is(err, ErrNotFound):
-		return answer(StatusRefused, "%v", errors.Unwrap(err))
+		return answer(StatusRefused, "%v", err)
 	case errors.Is(err, errLeaseOver), ctx.Err() != nil:
 		return answer(StatusWaiting, "this run was stopped in phase %s; a later run goes on", u.phase())
 	}
@@ -120,6 +122,9 @@ func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 	}
 	err := u.save(ctx, func(r *Record) {
 		r.Lease.Until = time.Time{}
+		if u.made.doubtful > 0 && r.Phase == PhaseCreated {
+			r.Lease.Until = time.Now().Add(2 * writeTime).UTC() // a write may still be on its way
+		}
 		r.Held, r.LookAgain = "", time.Time{}
 		if held {
 			r.Held, r.LookAgain = v.reason, time.Now().Add(lookAgain).UTC()

@@ -837,6 +837,7 @@ func TestPublished(t *testing.T) {
 		o.record.NewKeyID, o.record.Marked, o.record.Mark = newKeyID, true, 60
 		o.record.Attempts = []time.Time{noon}
 		o.published.KeyID.Value, o.published.KeyID.Claims, o.published.Secret.Claims = newKeyID, newKeyID, newKeyID
+		o.keys = append(o.keys, aged(newKeyID, 20*time.Minute))
 		return o
 	}
 	deployed := func(s DeploymentState) func(o *observed) {
@@ -851,7 +852,7 @@ func TestPublished(t *testing.T) {
 		}
 	}
 	again := func(given func(*observed)) decision {
-		return decision{given: given, step: StepMark, keyID: newKeyID, says: []string{"again"}}
+		return decision{given: given, step: StepMark, keyID: newKeyID, says: []string{"the service needs " + newKeyID}}
 	}
 	table(t, published, map[string]decision{
 		"is redeployed":                {given: func(*observed) {}, step: StepRedeploy, keyID: newKeyID, says: []string{"the service needs " + newKeyID}},
@@ -1022,12 +1023,12 @@ func vetoes(does Step) map[string]decision {
 		}),
 		"the variables were changed, by force": {
 			given: func(o *observed) { o.published.KeyID.Value, o.request.Force = otherKey, true },
-			step:  StepRestart, says: []string{"no longer hold " + newKeyID, "by force"},
+			step:  StepRestart, says: []string{newKeyID + " is no longer what is published", "by force"},
 		},
-		"the new key is inactive":     held(func(o *observed) { o.keys[1].Status = KeyInactive }, newKeyID+" is gone or not active", oldKey+" is kept"),
+		"the new key is inactive":     held(func(o *observed) { o.keys[1].Status = KeyInactive }, newKeyID+" is gone or not active", "the old one is kept"),
 		"the new key has expired":     held(func(o *observed) { o.keys[1].Status = KeyExpired }, newKeyID+" is gone or not active"),
 		"the new key is listed first": goes(func(o *observed) { slices.Reverse(o.keys) }),
-		"the new key is gone":         held(func(o *observed) { o.keys = o.keys[:1] }, newKeyID+" is gone or not active", oldKey+" is kept"),
+		"the new key is gone":         held(func(o *observed) { o.keys = o.keys[:1] }, newKeyID+" is gone or not active", "the old one is kept"),
 		"the new key is inactive, and retire_key names the old": held(func(o *observed) {
 			o.keys[1].Status, o.request.RetireKey = KeyInactive, oldKey
 		}, newKeyID+" is gone or not active"),

@@ -61,10 +61,11 @@ func (u *run) looks() []func(context.Context) error {
 		}
 		return []func(context.Context) error{u.lookAtKeys, u.lookAtPublished}
 	case PhasePublished:
-		if !u.record.Marked { // it is going to be tried again: is there still something to redeploy?
-			return []func(context.Context) error{u.lookAtDeployment, u.lookAtPublished}
+		if u.record.Marked {
+			return []func(context.Context) error{u.lookAtDeployment}
 		}
-		return []func(context.Context) error{u.lookAtDeployment}
+		// Nothing is under way: may it begin, and is there still something to redeploy?
+		return []func(context.Context) error{u.lookAtDeployment, u.lookAtHolders, u.lookAtKeys, u.lookAtPublished}
 	case PhaseRedeploying:
 		return []func(context.Context) error{u.lookAtDeployment}
 	case PhaseRetiring:
@@ -125,6 +126,9 @@ func (u *run) lookAtUser(ctx context.Context) error {
 	}
 	if u.seen.userAt.IsZero() {
 		user, err := u.Users.User(ctx, u.request.User)
+		if errors.Is(err, ErrNotFound) && u.record.InFlight() && u.request.Force && !u.readOnly {
+			err = errors.Join(err, u.forget(ctx))
+		}
 		if err != nil {
 			return err
 		}
@@ -139,8 +143,18 @@ func (u *run) lookAtUser(ctx context.Context) error {
 		retire := orElse(u.request.RetireKey, r.Request.RetireKey)
 		u.request = r.Request
 		u.request.RetireKey = retire
+	case r.InFlight() && r.UniqueID == u.seen.user.UniqueID: // by force, but not at the expense of the proof
+		u.request.OverlapHours = max(u.request.OverlapHours, r.Request.OverlapHours)
+		u.request.Environment = orElse(u.request.Environment, r.Request.Environment)
 	}
 	return nil
+}
+
+// forget closes the record of a user who is gone, and whose keys are gone with it.
+func (u *run) forget(ctx context.Context) error {
+	return u.save(ctx, func(r *Record) {
+		*r = Record{User: r.User, Version: r.Version, Lease: Lease{Owner: r.Lease.Owner}, Request: r.Request, Phase: PhaseIdle}
+	})
 }
 
 func (u *run) lookAtKeys(ctx context.Context) error {

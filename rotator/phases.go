@@ -92,22 +92,46 @@ func holdsKeyID(v Variable, id string) bool {
 // The next run finds that redeploy above the mark, or starts one.
 func decidePublished(o observed) verdict {
 	switch s := o.deployed.State; {
-	case o.request.Redeploy == RedeployNone:
+	case o.request.Redeploy == RedeployNone && o.record.Marked:
 		return do(StepAwait, o.record.NewKeyID, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
-	case s != DeploymentNone && (o.record.Marked || s != DeploymentFailed): // one that failed was counted
+	case o.record.Marked && s != DeploymentNone:
 		return do(StepAwait, o.record.NewKeyID, "%s %d was started", o.deployed.Kind, o.deployed.ID)
 	case o.record.Marked:
 		return do(StepRedeploy, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
 	}
+	return decideRedeploy(o)
+}
+
+// decideRedeploy: no redeploy is under way that we know of. May one begin?
+func decideRedeploy(o observed) verdict {
 	if v, held := changed(o); held {
 		return v
+	}
+	if v, waiting := waitForHolders(o, o.record.StartedAt); waiting {
+		return v
+	}
+	if s := o.deployed.State; s != DeploymentNone && s != DeploymentFailed { // one that failed was counted
+		return do(StepAwait, o.record.NewKeyID, "%s %d was started", o.deployed.Kind, o.deployed.ID)
 	}
 	recent := recentAttempts(o.record.Attempts, o.now)
 	if len(recent) >= redeployAttempts {
 		return answer(StatusWaiting, "%d redeploys have failed since %s (%s); the next is tried from %s on; both keys work until then",
 			len(recent), stamp(recent[0]), o.record.LastError, stamp(recent[len(recent)-redeployAttempts].Add(redeployWindow)))
 	}
-	return do(StepMark, o.record.NewKeyID, "trying the redeploy again")
+	return do(StepMark, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
+}
+
+// waitForHolders waits for jobs that may hold the old key: they need it to work, and
+// one that deploys could make it live again.
+func waitForHolders(o observed, since time.Time) (verdict, bool) {
+	if len(o.holders) == 0 {
+		return verdict{}, false
+	}
+	told := fmt.Sprintf("jobs that began before %s was published still run and may hold %s: %s", o.record.NewKeyID, orElse(o.record.PreviousKeyID, "another key"), jobNames(o.holders))
+	if o.now.Sub(since) >= holderPatience {
+		return answer(StatusHeld, "%s; cancel them, or let them end", told), true
+	}
+	return answer(StatusWaiting, "%s", told), true
 }
 
 func recentAttempts(attempts []time.Time, now time.Time) []time.Time {
@@ -141,12 +165,8 @@ func decideRetiring(o observed) verdict {
 	if until := o.record.RetiringSince.Add(hours(o.request.OverlapHours)); o.now.Before(until) {
 		return answer(StatusWaiting, "both keys work until the overlap ends, at %s", stamp(until))
 	}
-	if len(o.holders) > 0 {
-		names := jobNames(o.holders)
-		if o.now.Sub(o.record.RetiringSince) >= holderPatience {
-			return answer(StatusHeld, "jobs that began before %s was published still run and may hold %s: %s; cancel them, or let them end", o.record.NewKeyID, old, names)
-		}
-		return answer(StatusWaiting, "jobs that began before %s was published still run and may hold %s: %s", o.record.NewKeyID, old, names)
+	if v, waiting := waitForHolders(o, o.record.RetiringSince); waiting {
+		return v
 	}
 	if !hasKey(o.keys, old) {
 		return do(StepFinish, old, "%s is gone", old)
@@ -179,16 +199,11 @@ func decideSoaking(o observed) verdict {
 // keepOld holds back what cannot be undone: the last look before a deactivate or a
 // delete, at what was read just now.
 func keepOld(o observed) (verdict, bool) {
-	id, old, p := o.record.NewKeyID, o.record.PreviousKeyID, o.published
-	i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == id })
+	old := o.record.PreviousKeyID
 	if v, held := changed(o); held {
 		return v, true
 	}
-	switch {
-	case i < 0 || o.keys[i].Status != KeyActive:
-		return answer(StatusHeld, "the published key %s is gone or not active, so somebody changed it: %s is kept; switch the new key on again", id, old), true
-	}
-	for _, h := range p.Elsewhere {
+	for _, h := range o.published.Elsewhere {
 		if h.KeyID == old {
 			return answer(StatusHeld, "%s holds %s, which is to be retired: give it a user of its own, or remove it", h.Variable, old), true
 		}
@@ -197,20 +212,37 @@ func keepOld(o observed) (verdict, bool) {
 	case o.request.RetireKey == old: // a person has answered for it
 	case o.lastUseErr != nil:
 		return answer(StatusHeld, "the last use of %s cannot be read, so it is kept: %v", old, o.lastUseErr), true
-	case o.lastUse.At.After(onIAMClock(o, o.record.DeployedAt)):
-		return answer(StatusHeld, "%s was used after the deployment (%s): something else has it; move that to a key of its own, then name %s in retire_key", old, lastUsed(o), old), true
+	case stillUsed(o):
+		quiet := ""
+		if o.request.OverlapHours > 0 {
+			quiet = fmt.Sprintf("it is retired when nothing has used it for %d hours; ", o.request.OverlapHours)
+		}
+		return answer(StatusHeld, "%s was used after the deployment (%s): something else has it; %smove that to a key of its own, then name %s in retire_key", old, lastUsed(o), quiet, old), true
 	}
 	return verdict{}, false
 }
 
-// changed: somebody has put something else where the new key was published.
+// stillUsed: the old key was used after the deployment. With an overlap that is what
+// the overlap is for, so it is asked to have been quiet for as long.
+func stillUsed(o observed) bool {
+	overlap := hours(o.request.OverlapHours)
+	late := o.lastUse.At.After(onIAMClock(o, o.record.DeployedAt))
+	return late && (overlap == 0 || o.iamNow.Sub(o.lastUse.At) < overlap)
+}
+
+// changed: somebody has put something else where the new key was published, or has
+// taken it away.
 func changed(o observed) (verdict, bool) {
 	id, p := o.record.NewKeyID, o.published
+	published := p.Secret.Claims == id && holdsKeyID(p.KeyID, id)
+	works := slices.ContainsFunc(o.keys, func(k AccessKey) bool { return k.ID == id && k.Status == KeyActive })
 	switch {
-	case p.Secret.Claims == id && holdsKeyID(p.KeyID, id):
+	case published && works:
 		return verdict{}, false
 	case o.request.Force:
-		return do(StepRestart, "", "the variables no longer hold %s; starting over by force", id), true
+		return do(StepRestart, "", "%s is no longer what is published and works; starting over by force", id), true
+	case published:
+		return answer(StatusHeld, "the published key %s is gone or not active, so somebody changed it, and the old one is kept: switch it on again, or run with force to start over", id), true
 	}
 	return answer(StatusHeld, "%s and %s no longer hold %s, so somebody changed them, and both keys are kept: to start over from what they hold now, make sure that nothing uses %s, then run with force and name it in retire_key",
 		o.request.AccessKeyIDVariable, o.request.SecretAccessKeyVariable, id, id), true

@@ -37,24 +37,38 @@ func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotato
 }
 
 // firstServing is the deployment that brought the pair: our own pipeline's, or else
-// the newest; nil when there is none.
+// the newest; nil when there is none. One that an older job's has outlasted brought
+// nothing that is still live: that job had the previous pair.
 func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment) (*gitlab.Deployment, error) {
 	var ours, others []*gitlab.Deployment
+	var older time.Time
 	for _, dep := range list {
+		if dep == nil || dep.Status != "success" {
+			continue
+		}
+		after, err := c.beganAfter(ctx, r, dep)
 		switch {
-		case dep == nil || dep.Status != "success":
-		case r.ID != 0 && dep.Deployable.Pipeline.ID == r.ID:
+		case err != nil:
+			return nil, err
+		case !after && finished(dep).After(older):
+			older = finished(dep)
+		case after && r.ID != 0 && dep.Deployable.Pipeline.ID == r.ID:
 			ours = append(ours, dep)
-		default:
+		case after:
 			others = append(others, dep)
 		}
 	}
 	for _, dep := range append(ours, others...) {
-		if after, err := c.beganAfter(ctx, r, dep); err != nil || after {
-			return dep, err
+		if !finished(dep).Before(older) {
+			return dep, nil
 		}
 	}
 	return nil, nil
+}
+
+// finished is when a deployment succeeded.
+func finished(dep *gitlab.Deployment) time.Time {
+	return firstTime(dep.Deployable.FinishedAt, dep.UpdatedAt, dep.CreatedAt)
 }
 
 // beganAfter tells whether a deployment's job began after publishing, and so got
@@ -93,7 +107,7 @@ func serving(r rotator.Redeploy, dep *gitlab.Deployment, pipeline rotator.Deploy
 	d := rotator.Deployment{
 		Kind: kindDeployment, ID: dep.ID, URL: dep.Deployable.Pipeline.WebURL,
 		Status: dep.Status, State: rotator.DeploymentSucceeded,
-		FinishedAt: firstTime(dep.Deployable.FinishedAt, dep.UpdatedAt, dep.CreatedAt),
+		FinishedAt: finished(dep),
 	}
 	if pipeline.ID == 0 || dep.Deployable.Pipeline.ID != pipeline.ID {
 		d.Detail = fmt.Sprintf("deployment %d to %s began after publishing", dep.ID, r.Environment)

@@ -67,7 +67,8 @@ type accessKey struct {
 	mine      bool // a rotator made it
 	retirable bool // it was published when a rotation of its user began
 	allowed   bool // a test allowed it to be touched
-	reclaimed int  // when a person switched it on again
+	retired   bool // the rotator switched it off
+	reclaimed int  // when a person switched it on again after that
 }
 
 func (w *World) arn(u *user) string {

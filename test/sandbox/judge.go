@@ -209,7 +209,7 @@ func (w *World) judgeTouch(p *process, call Call, k *accessKey, was keyState) {
 			w.violate("%s is live in %s", touched, env)
 		}
 	}
-	if !w.touchable(p, k, was) {
+	if k.retired = true; !w.touchable(p, k, was) {
 		w.violate("%s the rotator did not make, and which was not published when the rotation began", touched)
 	}
 }

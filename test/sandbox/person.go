@@ -77,8 +77,8 @@ func (w *World) CreateKey(user string, age time.Duration) rotator.KeyPair {
 	return rotator.KeyPair{ID: k.id, Secret: rotator.NewSecret(k.secret)}
 }
 
-// SetKeyStatus switches a key on or off. Switched on again it is somebody's,
-// until that switches it off.
+// SetKeyStatus switches a key on or off. One that the rotator
+// had switched off is somebody's when it is on again, until that switches it off.
 func (w *World) SetKeyStatus(keyID string, status rotator.KeyStatus) {
 	defer w.enter()()
 	k, err := w.findKey("", keyID)
@@ -86,7 +86,7 @@ func (w *World) SetKeyStatus(keyID string, status rotator.KeyStatus) {
 	switch {
 	case status != rotator.KeyActive:
 		k.reclaimed = 0 // given back
-	case k.status != rotator.KeyActive:
+	case k.status != rotator.KeyActive && k.retired:
 		k.reclaimed = w.seq
 	}
 	k.status = status

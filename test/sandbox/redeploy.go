@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"credential-rotator/rotator"
 )
@@ -94,21 +95,28 @@ func (p *Ports) read1(ctx context.Context, name string, r rotator.Redeploy, look
 
 // serving finds a successful deployment to the environment that has the new pair:
 // it came after the mark, or its job started after publishing. Our own is preferred
-// to others', and the newest of them to older ones.
+// to others', and the newest of them to older ones. One that an older job's deployment
+// has outlasted is not live any more.
 func (w *World) serving(p *project, r rotator.Redeploy) *deployment {
-	var found *deployment
-	for _, d := range w.deployments {
-		if r.Environment == "" || d.job.pipeline.project != p || d.environment.name != r.Environment || d.status() != "success" {
-			continue
-		}
-		if d.job.pipeline.id == r.ID {
-			return d
-		}
-		if d.job.pipeline.id > r.After || !d.job.started.Before(r.PublishedAt) {
-			found = d
+	var ours, others []*deployment
+	var older time.Time
+	for _, d := range slices.Backward(w.deployments) {
+		switch {
+		case r.Environment == "" || d.job.pipeline.project != p || d.environment.name != r.Environment || d.status() != "success":
+		case d.job.pipeline.id == r.ID:
+			ours = append(ours, d)
+		case d.job.pipeline.id > r.After || !d.job.started.Before(r.PublishedAt):
+			others = append(others, d)
+		case d.job.finished.After(older):
+			older = d.job.finished
 		}
 	}
-	return found
+	for _, d := range append(ours, others...) {
+		if !d.job.finished.Before(older) {
+			return d
+		}
+	}
+	return nil
 }
 
 // served is a deployment that serves: our own pipeline's is told as the pipeline.
