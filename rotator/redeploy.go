@@ -1,0 +1,110 @@
+package rotator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// mark notes, after publishing and before a redeploy is asked for, which pipelines
+// are older. A crash after it leaves a pair that is published and not deployed.
+//
+// A job that began before publishing may deploy the old key again after ours has
+// deployed the new one: as long as one runs, no redeploy is asked for.
+func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) {
+	d := u.redeploy()
+	if u.record.Phase == PhaseCreated {
+		d.PublishedAt = o.published.At
+	}
+	var holders []Job
+	if u.request.Redeploy != RedeployNone {
+		var err error
+		if d.After, err = u.Redeployer.Mark(ctx, d); err != nil {
+			return verdict{}, err
+		}
+		if holders, err = u.Redeployer.Holders(ctx, d); err != nil {
+			return verdict{}, err
+		}
+	}
+	err := u.save(ctx, func(r *Record) {
+		r.Phase, r.PublishedAt, r.Mark, r.Marked = PhasePublished, d.PublishedAt, d.After, len(holders) == 0
+		if r.Marked {
+			r.Attempts = append(recentAttempts(r.Attempts, o.now), o.now.UTC())
+		}
+	})
+	u.made = madeKey{} // its secret is where it belongs; nothing here needs it any more
+	u.seen.deployed, u.seen.holders = &Deployment{}, &holders
+	return verdict{}, err
+}
+
+// startRedeploy starts the redeploy. A crash here leaves maybe a pipeline; the next
+// run finds it above the mark. So does this one, once, when the reply is lost.
+func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict, error) {
+	began := time.Now()
+	var d Deployment
+	err := u.write(ctx, func(ctx context.Context) (err error) {
+		d, err = u.Redeployer.Start(ctx, u.redeploy())
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrRefused) {
+		if found, lookErr := u.Redeployer.Check(ctx, u.redeploy()); lookErr == nil && found.State != DeploymentNone {
+			d, err = found, nil
+		}
+	}
+	if err != nil {
+		return u.redeployFailed(ctx, u.record.Deployment, err)
+	}
+	u.done(StepRedeploy, began)
+	u.said = fmt.Sprintf("%s %d on %s", d.Kind, d.ID, u.record.Ref)
+	u.seen.deployed = &d
+	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
+}
+
+// redeployFailed closes an attempt, so that the next run begins another one. A
+// pipeline of which nothing was heard may still be found above the mark.
+func (u *run) redeployFailed(ctx context.Context, d Deployment, cause error) (verdict, error) {
+	err := u.save(ctx, func(r *Record) {
+		r.Phase, r.Marked, r.Deployment = PhasePublished, false, d
+		r.LastError = cause.Error()
+	})
+	if err != nil {
+		return verdict{}, fmt.Errorf("%w; %w", cause, err)
+	}
+	return verdict{}, cause
+}
+
+// await takes note of what has become of the deployment.
+func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error) {
+	d := o.deployed
+	switch {
+	case d.State == DeploymentSucceeded || u.request.Redeploy == RedeployNone:
+		if n := len(o.record.Attempts); n > 0 && d.Kind != "" {
+			u.done(StepAwait, o.record.Attempts[n-1])
+		}
+		at := d.FinishedAt
+		if at.Before(o.record.PublishedAt) {
+			at = o.record.PublishedAt
+		}
+		err := u.save(ctx, func(r *Record) {
+			r.Phase, r.Deployment, r.DeployedAt, r.RetiringSince = PhaseRetiring, d, at, o.now.UTC()
+			r.LastError = ""
+		})
+		u.seen.forgetAllBut(u.seen.user)
+		return verdict{}, err
+	case d.State == DeploymentFailed:
+		return u.redeployFailed(ctx, d, errors.New(v.reason))
+	case d.State == DeploymentNone:
+		u.seen.deployed = nil
+		return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Marked = PhasePublished, false })
+	}
+	// It runs, and was found again after a lost reply.
+	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
+}
+
+// poll waits a little for a deployment that runs, and lets it be looked at again.
+func (u *run) poll(ctx context.Context, o observed, v verdict) {
+	u.watch(Progress{Step: StepAwait, State: StepWaiting, Detail: v.reason, URL: o.deployed.URL})
+	u.seen.deployed = nil
+	sleep(ctx, min(u.Pace.PollInterval, time.Until(u.stop)))
+}
