@@ -37,7 +37,7 @@ func DecodeEvent(data []byte) (Event, error) {
 		if string(bytes.TrimSpace(action)) == `"follow_up"` && len(fields) == 1 {
 			return Event{FollowUp: true}, nil
 		}
-		return Event{}, &RequestError{[]string{`the one action is {"action":"follow_up"}, alone`}}
+		return Event{}, &RequestError{[]string{"there is no action " + quoted(string(action)) + `: the one there is is {"action":"follow_up"}, alone`}}
 	}
 	r, err := decodeRequest(fields)
 	return Event{Request: r}, err
@@ -57,7 +57,31 @@ func decodeObject(data []byte) (map[string]json.RawMessage, error) {
 	if err := json.Unmarshal(data, &fields); err != nil || fields == nil {
 		return nil, fault(`it is not a JSON object; the least is {"user":"NAME","project_id":NUMBER}`)
 	}
+	if name := saidTwice(data); name != "" {
+		return nil, fault("it says %s twice", quoted(name))
+	}
 	return fields, nil
+}
+
+// saidTwice is a name that a JSON object has more than once: which of the two was
+// meant cannot be told.
+func saidTwice(data []byte) string {
+	d := json.NewDecoder(bytes.NewReader(data))
+	seen := map[string]bool{}
+	_, _ = d.Token() // {: data is an object
+	for d.More() {
+		name, _ := d.Token()
+		key := fmt.Sprint(name)
+		if seen[key] {
+			return key
+		}
+		seen[key] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return ""
+		}
+	}
+	return ""
 }
 
 func decodeRequest(fields map[string]json.RawMessage) (Request, error) {
@@ -76,9 +100,6 @@ func decodeRequest(fields map[string]json.RawMessage) (Request, error) {
 	}
 	if len(unknown) > 0 {
 		faults = append(faults, unknownFault(unknown, slices.Sorted(maps.Keys(into))))
-	}
-	if _, said := fields["lead_days"]; !said {
-		r.LeadDays = min(r.LeadDays, max(r.MaxAgeDays-1, 0)) // the default fits a short max_age_days
 	}
 	var invalid *RequestError
 	if errors.As(r.Validate(), &invalid) {

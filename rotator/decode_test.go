@@ -14,12 +14,27 @@ import (
 	"credential-rotator/rotator"
 )
 
-// least is the shortest event, with more fields after it.
+// least is the shortest event, with more fields after it, or in the place of its own.
 func least(more string) string {
-	if more != "" {
-		more = "," + more
+	var fields []string
+	for _, field := range []string{`"user":"svc-billing"`, `"project_id":4711`, more} {
+		name, _, _ := strings.Cut(field, ":")
+		if field == more && more != "" || field != more && !strings.Contains(more, name+":") {
+			fields = append(fields, field)
+		}
 	}
-	return `{"user":"svc-billing","project_id":4711` + more + `}`
+	return "{" + strings.Join(fields, ",") + "}"
+}
+
+func TestAFieldThatIsSaidTwiceIsRefused(t *testing.T) {
+	for _, event := range []string{
+		`{"user":"svc-a","user":"svc-b","project_id":4711}`,
+		`{"detail-type":"Tick","detail":{"user":"svc-a","project_id":1,"project_id":4711}}`,
+	} {
+		if _, err := rotator.DecodeEvent([]byte(event)); err == nil {
+			t.Errorf("%s was taken", event)
+		}
+	}
 }
 
 func TestAnEventNeedsOnlyUserAndProject(t *testing.T) {
@@ -89,15 +104,12 @@ func TestTheFieldsOfAnEventAreThoseOfARequest(t *testing.T) {
 	}
 }
 
-func TestADefaultLeadFitsAShortAge(t *testing.T) {
-	for days, want := range map[int]int{1: 0, 2: 1, 7: 6, 8: 7, 9: 7, 365: 7} {
-		got, err := rotator.DecodeEvent([]byte(least(fmt.Sprintf(`"max_age_days":%d`, days))))
-		if err != nil || got.Request.LeadDays != want {
-			t.Errorf("max_age_days %d has a lead of %d, want %d (%v)", days, got.Request.LeadDays, want, err)
+func TestADefaultLeadThatDoesNotFitAShortAgeIsTold(t *testing.T) {
+	for days, fits := range map[int]bool{1: false, 7: false, 8: true, 365: true} {
+		_, err := rotator.DecodeEvent([]byte(least(fmt.Sprintf(`"max_age_days":%d`, days))))
+		if fits != (err == nil) || err != nil && !strings.Contains(err.Error(), "lead_days must be 0 to max_age_days - 1") {
+			t.Errorf("max_age_days %d: %v", days, err)
 		}
-	}
-	if _, err := rotator.DecodeEvent([]byte(least(`"max_age_days":7,"lead_days":7`))); err == nil {
-		t.Error("a lead that was asked for and does not fit was taken")
 	}
 }
 
@@ -211,7 +223,7 @@ func TestAllFaultsAreToldInOneError(t *testing.T) {
 		"environment_scope":"","access_key_id_variable":"A-B","secret_access_key_variable":"A B"}`)
 	for _, words := range []string{
 		`unknown "usr"`, "user is missing", "project_id is missing or not above 0", "max_age_days must be 1 to 365, not 366",
-		"lead_days must be 0 to max_age_days - 1, not -1", "overlap_hours must be 0 to 720, not 721", "soak_hours must be 0 to 720, not -1",
+		"lead_days must be 0 to max_age_days - 1 (365), not -1", "overlap_hours must be 0 to 720, not 721", "soak_hours must be 0 to 720, not -1",
 		"force must be true or false", `redeploy must be "pipeline", "deployment" or "none", not "hope"`, `ref must be the name of a branch or tag, not "a b"`,
 		`retire_key must be an access key id, such as AKIA…`, "environment must be", "environment_scope must be",
 		"access_key_id_variable must be 1 to 255", "secret_access_key_variable must be 1 to 255",
@@ -239,7 +251,7 @@ func TestRangesHoldAtBothEdges(t *testing.T) {
 			says: "project_id ",
 		},
 		"max_age_days": {
-			good: []string{`"max_age_days":1`, `"max_age_days":365`},
+			good: []string{`"max_age_days":1,"lead_days":0`, `"max_age_days":365`},
 			bad:  []string{`"max_age_days":0`, `"max_age_days":366`, `"max_age_days":-1`},
 			says: "max_age_days must be 1 to 365",
 		},
@@ -362,7 +374,7 @@ func FuzzDecodeEvent(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[]", `{"action":"follow_up"}`, `{"action":"follow_up","user":"a"}`,
 		least(""), least(`"force":true,"retire_key":"AKIAOTHEROTHEROTHER4"`), least(`"redeploy":"none","overlap_hours":24`),
-		least(`"max_age_days":1`), least(`"max_age_days":-1,"lead_days":7`), least(`"project_id":1e3`), least(`"User":"x"`),
+		least(`"max_age_days":1,"lead_days":0`), least(`"max_age_days":-1,"lead_days":7`), least(`"project_id":1e3`), least(`"User":"x"`),
 		`{"detail-type":"Scheduled Event","detail":` + least(`"ref":"release/1.0"`) + `}`,
 		`{"detail-type":{},"detail":{"detail-type":"x","detail":` + least("") + `}}`,
 		least(`"environment_scope":"\ud800"`), least(`"environment":"\u0000"`), strings.Repeat("[", 20_000),

@@ -79,8 +79,9 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 	d := o.deployed
 	switch {
 	case d.State == DeploymentSucceeded || u.request.Redeploy == RedeployNone:
-		if n := len(o.record.Attempts); n > 0 && d.Kind != "" {
-			u.done(StepAwait, o.record.Attempts[n-1])
+		if n := len(o.record.Steps); n > 0 && d.Kind != "" {
+			last := o.record.Steps[n-1]
+			u.done(StepAwait, last.At.Add(time.Duration(last.MS)*time.Millisecond))
 		}
 		at := d.FinishedAt
 		if at.Before(o.record.PublishedAt) {

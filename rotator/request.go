@@ -116,7 +116,7 @@ func (r Request) Validate() error {
 	must(isVariableName(r.SecretAccessKeyVariable), "secret_access_key_variable must be 1 to 255 of A-Z a-z 0-9 _")
 	must(r.AccessKeyIDVariable != r.SecretAccessKeyVariable, "access_key_id_variable and secret_access_key_variable must differ")
 	must(r.MaxAgeDays >= 1 && r.MaxAgeDays <= 365, "max_age_days must be 1 to 365, not %d", r.MaxAgeDays)
-	must(r.LeadDays >= 0 && r.LeadDays < max(r.MaxAgeDays, 1), "lead_days must be 0 to max_age_days - 1, not %d", r.LeadDays)
+	must(r.LeadDays >= 0 && r.LeadDays < max(r.MaxAgeDays, 1), "lead_days must be 0 to max_age_days - 1 (%d), not %d", max(r.MaxAgeDays-1, 0), r.LeadDays)
 	must(isHours(r.OverlapHours), "overlap_hours must be 0 to 720, not %d", r.OverlapHours)
 	must(isHours(r.SoakHours), "soak_hours must be 0 to 720, not %d", r.SoakHours)
 	must(r.RetireKey == "" || isKeyID(r.RetireKey), "retire_key must be an access key id, such as AKIA…")

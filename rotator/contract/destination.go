@@ -401,7 +401,6 @@ func destinationRole(t *testing.T, f DestinationFixture) {
 
 func destinationFaults(t *testing.T, f DestinationFixture) {
 	for name, change := range map[string]func(*ProjectVariable){
-		"of type file":                                  func(v *ProjectVariable) { v.File, v.Masked = true, false },
 		"described at great length":                     func(v *ProjectVariable) { v.Description = strings.Repeat("x", 200) },
 		"described so that a stamp does not fit by one": func(v *ProjectVariable) { v.Description = strings.Repeat("x", 195) },
 	} {

@@ -102,9 +102,6 @@ func accessKeyID(row *gitlab.ProjectVariable) string {
 // faults are what would keep one of the two variables from being written.
 func faults(row *gitlab.ProjectVariable) []string {
 	var found []string
-	if row.VariableType == gitlab.FileVariableType {
-		found = append(found, fmt.Sprintf("%s is of type File, so a job finds the path of a file in it: make its type Variable", name(row.Key, row.EnvironmentScope)))
-	}
 	text, _ := unstamped(row.Description)
 	if err := roomForStamp(text, strings.Repeat("A", keyIDLength)); err != nil {
 		found = append(found, fmt.Sprintf("%s cannot be stamped: %v", name(row.Key, row.EnvironmentScope), err))

@@ -130,7 +130,6 @@ func TestReadNamesWhatKeepsAVariableFromBeingWritten(t *testing.T) {
 	got, err := c.Read(t.Context(), thePlace())
 	want := []string{
 		"AWS_ACCESS_KEY_ID [production] cannot be stamped: its description has 200 characters and leaves no room for a stamp: shorten it to 194",
-		"AWS_SECRET_ACCESS_KEY [production] is of type File, so a job finds the path of a file in it: make its type Variable",
 	}
 	if diff := cmp.Diff(want, got.Faults); diff != "" || err != nil {
 		t.Errorf("%v, faults (-want +got):\n%s", err, diff)

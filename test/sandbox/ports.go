@@ -253,9 +253,6 @@ func (v *variable) keyID() string {
 // faults are what keeps the variable from being written, and what to do.
 func (v *variable) faults(now time.Time) []string {
 	var out []string
-	if v.Type == "file" {
-		out = append(out, v.name()+" is of type File: make it a Variable")
-	}
 	text, _ := unstamped(v.Description)
 	if over := utf8.RuneCountInString(stamped(text, strings.Repeat("A", 20), now)) - maxDescription; over > 0 {
 		out = append(out, fmt.Sprintf("the description of %s leaves no room for the stamp: shorten it by %d characters", v.name(), over))
