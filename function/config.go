@@ -70,7 +70,11 @@ func loadConfig(environ []string) (config, error) {
 	_, err = c.journalAt()
 	must(err == nil, "%v", err)
 	must(vars["AWS_REGION"] != "" || vars["AWS_DEFAULT_REGION"] != "" || vars["AWS_PROFILE"] != "" || hasAWSConfig(vars), "AWS_REGION is not set: IAM is global, but STS and the journal are asked in a region")
-	must(levels()[c.LogLevel] != nil, "LOG_LEVEL must be debug, info, warn or error, not %q", c.LogLevel)
+	must(levels()[strings.ToLower(c.LogLevel)] != nil, "LOG_LEVEL must be debug, info, warn or error, not %q", c.LogLevel)
+	region := regexp.MustCompile(`^[a-z]{2}[a-z-]*-[a-z]+-[0-9]+$`)
+	for _, r := range c.ProbeRegions {
+		must(region.MatchString(r), "PROBE_REGIONS must be regions such as eu-central-1,us-east-1, and %q is none", r)
+	}
 	if len(faults) > 0 {
 		return config{}, errors.New("the configuration is wrong: " + strings.Join(faults, "; "))
 	}

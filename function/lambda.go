@@ -29,7 +29,7 @@ func newHandler(environ []string, logs io.Writer) handler {
 	if err != nil {
 		return func(context.Context, json.RawMessage) (any, error) { return nil, err }
 	}
-	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: levels()[c.LogLevel]}))
+	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: levels()[strings.ToLower(c.LogLevel)]}))
 	return func(ctx context.Context, event json.RawMessage) (any, error) {
 		id := requestID(ctx)
 		log := log.With("request_id", id)

@@ -148,7 +148,7 @@ func (r *Rotator) newRun(ctx context.Context, request Request) (context.Context,
 func (u *run) loop(ctx context.Context) (verdict, error) {
 	for steps := 0; steps < maxSteps; steps++ {
 		if u.outOfTime(ctx) {
-			return answer(StatusWaiting, "this run's time is over in phase %s; a later run goes on", u.phase()), nil
+			return u.timeIsUp(), nil
 		}
 		o, err := u.observe(ctx)
 		if err != nil {
@@ -177,6 +177,14 @@ func (u *run) loop(ctx context.Context) (verdict, error) {
 		}
 	}
 	return verdict{}, u.failed(StepObserve, fmt.Errorf("no end after %d steps, which is a defect of this program", maxSteps))
+}
+
+// timeIsUp is the answer of a run that ends before its rotation does.
+func (u *run) timeIsUp() verdict {
+	if d := u.record.Deployment; u.phase() == PhaseRedeploying {
+		return answer(StatusWaiting, "%s %d is %s, and this run's time is over; a later run goes on", d.Kind, d.ID, d.Status)
+	}
+	return answer(StatusWaiting, "this run's time is over in phase %s; a later run goes on", u.phase())
 }
 
 func (u *run) outOfTime(ctx context.Context) bool {

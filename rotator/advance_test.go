@@ -524,7 +524,7 @@ func TestADeploymentThatOutlastsARunIsFoundByTheNext(t *testing.T) {
 	o.JobDuration = 25 * time.Minute
 	performIn(t, o, func(s *stage) {
 		began := time.Now()
-		s.wants(s.run(), rotator.StatusWaiting, "redeploying", "a later run goes on")
+		s.wants(s.run(), rotator.StatusWaiting, "time is over", "a later run goes on")
 		if took := time.Since(began); took > 15*time.Minute || took < 14*time.Minute {
 			t.Errorf("the run took %s", took)
 		}
@@ -759,7 +759,7 @@ func TestNearItsDeadlineARunSavesAndGivesTheLeaseBack(t *testing.T) {
 		s.QueueOutcomes(4711, sandbox.Stuck)
 		s.deadline = time.Minute
 		began := time.Now()
-		s.wants(s.run(), rotator.StatusWaiting, "redeploying", "a later run goes on")
+		s.wants(s.run(), rotator.StatusWaiting, "time is over", "a later run goes on")
 		if took := time.Since(began); took > time.Minute {
 			t.Errorf("it took %s of its minute", took)
 		}
@@ -767,7 +767,7 @@ func TestNearItsDeadlineARunSavesAndGivesTheLeaseBack(t *testing.T) {
 		if r := s.Record(serviceUser); r.Phase != rotator.PhaseRedeploying || r.Deployment.ID == 0 {
 			t.Errorf("the record is %+v", r)
 		}
-		s.wants(s.run(), rotator.StatusWaiting, "redeploying")
+		s.wants(s.run(), rotator.StatusWaiting, "time is over")
 		s.CancelPipeline(s.Pipelines(4711)[0].ID)
 		s.wants(s.run(), rotator.StatusFailed, "canceled")
 		s.wants(s.run(), rotator.StatusRotated)
