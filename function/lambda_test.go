@@ -269,7 +269,7 @@ func TestNearItsDeadlineTheFunctionSavesAndAnswersWaiting(t *testing.T) {
 	if took := time.Since(began); took >= 2*time.Second {
 		t.Errorf("it answered after %s, when Lambda had stopped it", took)
 	}
-	if !strings.Contains(answer, "redeploying") {
+	if !strings.Contains(answer, "pipeline 1 is pending") {
 		t.Errorf("it does not say where it stopped: %s", answer)
 	}
 	f.CancelPipeline(1)
