@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -94,10 +95,14 @@ func resume(ctx context.Context, r *rotator.Rotator) (results, error) {
 	if err != nil {
 		return results{[]rotator.Result{}}, &rotator.FailedError{Reason: err.Error()}
 	}
+	var failed []string
 	for _, one := range all {
 		if exitOf(one.Status) == exitFailed {
-			err = errors.Join(err, &rotator.FailedError{Reason: one.User + ": " + one.Reason})
+			failed = append(failed, one.User+": "+one.Reason)
 		}
+	}
+	if len(failed) > 0 {
+		err = &rotator.FailedError{Reason: strings.Join(failed, "; ")}
 	}
 	return results{all}, err
 }

@@ -1289,3 +1289,31 @@ func TestAJournalThatCannotBeReadStopsEverything(t *testing.T) {
 		}
 	})
 }
+
+func TestASecretThatMayBeOnItsWayIsNotOvertaken(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.every = func(c sandbox.Call) sandbox.Fate {
+			if c.Name == "gitlab.PUT variable AWS_SECRET_ACCESS_KEY" {
+				return sandbox.CrashBefore
+			}
+			return sandbox.OK
+		}
+		s.run()
+		s.every = nil
+		time.Sleep(runTime + time.Minute) // its lease is over
+		s.wants(s.run(), rotator.StatusRotated)
+	})
+}
+
+func TestSomebodyElsesPairThatAppearsDuringTheProofIsKept(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.every = func(c sandbox.Call) sandbox.Fate {
+			if c.Name == "sts.GetCallerIdentity" {
+				s.EditVariable(4711, "AWS_ACCESS_KEY_ID", "*", func(v *sandbox.Variable) { v.Value = "AKIAOTHEROTHEROTHER4" })
+			}
+			return sandbox.OK
+		}
+		s.wants(s.run(), rotator.StatusHeld, "AKIAOTHEROTHEROTHER4", "no key of user")
+		s.has(statuses{s.Key.ID: active})
+	})
+}

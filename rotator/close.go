@@ -122,8 +122,8 @@ func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 	}
 	err := u.save(ctx, func(r *Record) {
 		r.Lease.Until = time.Time{}
-		if u.made.doubtful > 0 && r.Phase == PhaseCreated {
-			r.Lease.Until = time.Now().Add(2 * writeTime).UTC() // a write may still be on its way
+		if u.made.doubtful > 0 {
+			r.SentAt = time.Now().UTC()
 		}
 		r.Held, r.LookAgain = "", time.Time{}
 		if held {

@@ -251,14 +251,29 @@ func heldOff(k AccessKey) verdict {
 }
 
 // torn finds a torn pair that no record tells of (the journal was lost at the worst
-// moment): the id variable still holds the key it was stamped with, and the secret
-// variable was stamped with another. It names that other key.
+// moment, or another one was used): the id variable still holds the key it was stamped
+// with, and the secret variable was stamped with another. It names that other key.
 func torn(o observed, p string) (claims, reason string) {
 	claims = o.published.Secret.Claims
-	if p == "" || o.published.KeyID.Claims != p || claims == "" || claims == p {
+	if p == "" || claims == "" || claims == p || o.published.KeyID.Claims != p && !isNewer(o.keys, claims, p) {
 		return "", ""
 	}
 	return claims, fmt.Sprintf("the pair is torn: the secret is that of %s, the id that of %s", claims, p)
+}
+
+// isNewer: without a stamp of its own, an id that a person has written since would
+// look torn as well; but then the key of the old stamp is the older one.
+func isNewer(keys []AccessKey, id, than string) bool {
+	var a, b time.Time
+	for _, k := range keys {
+		switch k.ID {
+		case id:
+			a = k.CreatedAt
+		case than:
+			b = k.CreatedAt
+		}
+	}
+	return !b.IsZero() && a.After(b)
 }
 
 // adopt finishes a torn pair whose new key lives: that needs no secret. When it does

@@ -580,8 +580,14 @@ func TestATornPairWithoutARecord(t *testing.T) {
 			given:  func(o *observed) { o.published.Secret.Claims = "" },
 			status: StatusNotDue, warns: []string{newKeyID},
 		},
-		"is not one without a stamp on the id": {
-			given:  func(o *observed) { o.published.KeyID.Claims = "" },
+		"is one without a stamp on the id, when the key of the secret is the newer": {
+			given: func(o *observed) { o.published.KeyID.Claims = "" }, step: StepBegin, keyID: newKeyID,
+		},
+		"is not one without a stamp on the id, when the key of the secret is the older: a person has written both": {
+			given: func(o *observed) {
+				o.published.KeyID.Claims = ""
+				o.keys = []AccessKey{aged(oldKey, time.Hour), aged(newKeyID, 10*day)}
+			},
 			status: StatusNotDue, warns: []string{newKeyID},
 		},
 	})

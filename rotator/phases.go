@@ -77,9 +77,22 @@ func decideCreated(o observed) verdict {
 	case o.givenUp != "":
 		return do(StepDiscard, id, "%s", o.givenUp)
 	case !o.havePair:
-		return do(StepDiscard, id, "the run that made %s ended before it was published: nobody has its secret", id)
+		return discardLost(o)
+	}
+	if p := publishedKeyID(o); p != "" && o.record.PreviousKeyID != "" && p != o.record.PreviousKeyID && !o.request.Force {
+		return do(StepDiscard, id, "somebody has published %s meanwhile", p)
 	}
 	return do(StepPublishSecret, id, "%s works", id)
+}
+
+// discardLost deletes a new key whose secret is gone: at once, unless the secret may
+// still be on its way to GitLab, sent by a run that has died since.
+func discardLost(o observed) verdict {
+	id := o.record.NewKeyID
+	if until := o.record.SentAt.Add(min(2*writeTime, o.orphan)); o.now.Before(until) {
+		return answer(StatusWaiting, "the run that made %s ended while it published it, and a write may still be on its way; from %s on it is deleted if it has not arrived", id, until.UTC().Format("15:04:05 UTC"))
+	}
+	return do(StepDiscard, id, "the run that made %s ended before it was published: nobody has its secret", id)
 }
 
 func holdsKeyID(v Variable, id string) bool {
@@ -215,20 +228,25 @@ func keepOld(o observed) (verdict, bool) {
 	case stillUsed(o):
 		quiet := ""
 		if o.request.OverlapHours > 0 {
-			quiet = fmt.Sprintf("it is retired when nothing has used it for %d hours; ", o.request.OverlapHours)
+			quiet = fmt.Sprintf("it is retired when nothing has used it for %.0f hours; ", quietTime(o.request).Hours())
 		}
 		return answer(StatusHeld, "%s was used after the deployment (%s): something else has it; %smove that to a key of its own, then name %s in retire_key", old, lastUsed(o), quiet, old), true
 	}
 	return verdict{}, false
 }
 
+// lastUseLag is how late IAM may tell of a use: AWS names four hours for its kind of
+// data, and counts in quarters of an hour.
+const lastUseLag = 6 * time.Hour
+
 // stillUsed: the old key was used after the deployment. With an overlap that is what
 // the overlap is for, so it is asked to have been quiet for as long.
 func stillUsed(o observed) bool {
-	overlap := hours(o.request.OverlapHours)
 	late := o.lastUse.At.After(onIAMClock(o, o.record.DeployedAt))
-	return late && (overlap == 0 || o.iamNow.Sub(o.lastUse.At) < overlap)
+	return late && (o.request.OverlapHours == 0 || o.iamNow.Sub(o.lastUse.At) < quietTime(o.request))
 }
+
+func quietTime(r Request) time.Duration { return max(hours(r.OverlapHours), lastUseLag) }
 
 // changed: somebody has put something else where the new key was published, or has
 // taken it away.

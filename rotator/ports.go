@@ -44,7 +44,7 @@ type User struct {
 
 // LastUse is the last use of a key that IAM remembers. The zero LastUse means never.
 type LastUse struct {
-	At      time.Time `json:"at"`
+	At      time.Time `json:"at,omitzero"`
 	Service string    `json:"service"`
 	Region  string    `json:"region"`
 }

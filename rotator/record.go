@@ -38,19 +38,20 @@ type Record struct {
 	Ref           string   `json:"ref"`
 	RefProtected  bool     `json:"ref_protected"`
 
-	StartedAt     time.Time `json:"started_at"`     // ours
-	CreatingSince time.Time `json:"creating_since"` // IAM's; a key we made is no older
-	CreatingUntil time.Time `json:"creating_until"` // IAM's; a key we made is no younger
-	PublishedAt   time.Time `json:"published_at"`   // GitLab's
-	DeployedAt    time.Time `json:"deployed_at"`    // GitLab's
-	RetiringSince time.Time `json:"retiring_since"` // ours; when the deployment was seen
-	SoakUntil     time.Time `json:"soak_until"`     // ours
+	StartedAt     time.Time `json:"started_at,omitzero"`     // ours
+	CreatingSince time.Time `json:"creating_since,omitzero"` // IAM's; a key we made is no older
+	CreatingUntil time.Time `json:"creating_until,omitzero"` // IAM's; a key we made is no younger
+	SentAt        time.Time `json:"sent_at,omitzero"`        // ours; when the secret was last about to be sent, and may still be on its way
+	PublishedAt   time.Time `json:"published_at,omitzero"`   // GitLab's
+	DeployedAt    time.Time `json:"deployed_at,omitzero"`    // GitLab's
+	RetiringSince time.Time `json:"retiring_since,omitzero"` // ours; when the deployment was seen
+	SoakUntil     time.Time `json:"soak_until,omitzero"`     // ours
 
 	// Mark is the highest pipeline id after publishing: what is above came later.
 	// Marked says that an attempt to redeploy may be under way above it.
 	Mark       int64       `json:"mark"`
 	Marked     bool        `json:"marked"`
-	Attempts   []time.Time `json:"attempts"` // ours; when redeploys were marked
+	Attempts   []time.Time `json:"attempts,omitzero"` // ours; when redeploys were marked
 	Deployment Deployment  `json:"deployment"`
 
 	Warnings []string   `json:"warnings"`
@@ -58,8 +59,8 @@ type Record struct {
 
 	Told      bool      `json:"told"` // others know that it succeeded
 	LastError string    `json:"last_error"`
-	Held      string    `json:"held"`       // the reason told last
-	LookAgain time.Time `json:"look_again"` // ours; follow-ups leave a held record alone until then
+	Held      string    `json:"held"`                // the reason told last
+	LookAgain time.Time `json:"look_again,omitzero"` // ours; follow-ups leave a held record alone until then
 }
 
 // InFlight tells whether a rotation has begun and not ended.
@@ -69,7 +70,7 @@ func (r Record) InFlight() bool { return r.Phase != "" && r.Phase != PhaseIdle }
 // owner, so that a run can recognise its own last save.
 type Lease struct {
 	Owner string    `json:"owner"`
-	Until time.Time `json:"until"`
+	Until time.Time `json:"until,omitzero"`
 }
 
 // Held tells whether somebody holds the lease at an instant.
@@ -78,6 +79,6 @@ func (l Lease) Held(now time.Time) bool { return now.Before(l.Until) }
 // Entry is one line of a user's history.
 type Entry struct {
 	User      string    `json:"user"`
-	StartedAt time.Time `json:"started_at"`
+	StartedAt time.Time `json:"started_at,omitzero"`
 	Result    Result    `json:"result"`
 }
