@@ -156,6 +156,9 @@ func (u *run) loop(ctx context.Context) (verdict, error) {
 		}
 		v := decide(o)
 		if v.status != "" {
+			if u.overtaken(ctx, v) {
+				continue
+			}
 			return v, nil
 		}
 		if !u.leased() && v.step != StepBegin {
@@ -185,6 +188,27 @@ func (u *run) timeIsUp() verdict {
 		return answer(StatusWaiting, "%s %d is %s, and this run's time is over; a later run goes on", d.Kind, d.ID, d.Status)
 	}
 	return answer(StatusWaiting, "this run's time is over in phase %s; a later run goes on", u.phase())
+}
+
+// overtaken tells whether another run has saved the record since this one, which holds
+// no lease, has read it. What was seen after may be that run's work, and is no reason
+// to call anybody.
+func (u *run) overtaken(ctx context.Context, v verdict) bool {
+	alarm := v.status == StatusHeld || v.status == StatusRefused || len(v.warnings) > 0
+	if !alarm || u.leased() {
+		return false
+	}
+	now, err := u.Journal.Load(ctx, u.request.User)
+	if err != nil {
+		u.warn("another run may be at work, the journal could not be read again: %v", err)
+		return false
+	}
+	if now.Version == u.record.Version {
+		return false
+	}
+	u.loaded, u.record = now, now
+	u.seen.forgetAllBut(u.seen.user)
+	return true
 }
 
 func (u *run) outOfTime(ctx context.Context) bool {

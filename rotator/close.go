@@ -120,10 +120,13 @@ func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 	if !u.leased() && !held && !failed || errors.Is(cause, ErrConflict) {
 		return
 	}
+	if !u.leased() && u.record.Lease.Held(time.Now()) {
+		return // another run is at work: what this one could not see is not its business
+	}
 	err := u.save(ctx, func(r *Record) {
 		r.Lease.Until = time.Time{}
 		if u.made.doubtful > 0 {
-			r.SentAt = time.Now().UTC()
+			r.SentAt = u.observed().iamNow
 		}
 		r.Held, r.LookAgain = "", time.Time{}
 		if held {

@@ -63,7 +63,7 @@ func (u *run) prove(ctx context.Context, o observed, _ verdict) (verdict, error)
 			u.said = probed(streak, streak, nil)
 			u.done(StepProve, began)
 			// Whoever has taken over meanwhile has deleted this key: then this conflicts.
-			return verdict{}, u.save(ctx, func(r *Record) { r.SentAt = time.Now().UTC() })
+			return verdict{}, u.save(ctx, func(r *Record) { r.SentAt = o.iamNow.Add(time.Since(o.now)) })
 		}
 		u.watch(Progress{Step: StepProve, State: StepWaiting, Detail: probed(streak, u.Pace.ProbeSuccesses, last), Elapsed: time.Since(began)})
 	}

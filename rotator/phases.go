@@ -66,7 +66,12 @@ func decideCreated(o observed) verdict {
 		return do(StepProve, id, "a new key takes seconds to work")
 	case p.Secret.Claims == id && holdsKeyID(p.KeyID, id):
 		return do(StepMark, id, "%s is published", id)
-	case p.Secret.Claims == id && (o.havePair || hasKey(o.keys, id)):
+	case p.Secret.Claims == id && switchedOffMeanwhile(o, id):
+		if o.request.Force {
+			return do(StepRestart, "", "%s was switched off before it was published whole; starting over by force", id)
+		}
+		return answer(StatusHeld, "%s was switched off before it was published whole, so a job that starts now gets a pair that does not work: switch it on again, or run with force to start over", id)
+	case p.Secret.Claims == id && (o.havePair || hasKey(o.keys, id) || o.iamNow.Before(o.record.CreatingSince.Add(o.orphan))): // a list may lack a young key
 		return do(StepPublishKeyID, id, "%s is half published", id)
 	case p.Secret.Claims == id:
 		return do(StepRestart, "", "%s is gone, so somebody deleted it; starting over", id)
@@ -85,11 +90,15 @@ func decideCreated(o observed) verdict {
 	return do(StepPublishSecret, id, "%s works", id)
 }
 
+func switchedOffMeanwhile(o observed, id string) bool {
+	return slices.ContainsFunc(o.keys, func(k AccessKey) bool { return k.ID == id && k.Status != KeyActive })
+}
+
 // discardLost deletes a new key whose secret is gone: at once, unless the secret may
 // still be on its way to GitLab, sent by a run that has died since.
 func discardLost(o observed) verdict {
 	id := o.record.NewKeyID
-	if until := o.record.SentAt.Add(min(2*writeTime, o.orphan)); o.now.Before(until) {
+	if until := o.record.SentAt.Add(min(2*writeTime, o.orphan)); o.iamNow.Before(until) {
 		return answer(StatusWaiting, "the run that made %s ended while it published it, and a write may still be on its way; from %s on it is deleted if it has not arrived", id, until.UTC().Format("15:04:05 UTC"))
 	}
 	return do(StepDiscard, id, "the run that made %s ended before it was published: nobody has its secret", id)

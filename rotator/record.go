@@ -41,7 +41,7 @@ type Record struct {
 	StartedAt     time.Time `json:"started_at,omitzero"`     // ours
 	CreatingSince time.Time `json:"creating_since,omitzero"` // IAM's; a key we made is no older
 	CreatingUntil time.Time `json:"creating_until,omitzero"` // IAM's; a key we made is no younger
-	SentAt        time.Time `json:"sent_at,omitzero"`        // ours; when the secret was last about to be sent, and may still be on its way
+	SentAt        time.Time `json:"sent_at,omitzero"`        // IAM's; when the secret was last about to be sent, and may still be on its way
 	PublishedAt   time.Time `json:"published_at,omitzero"`   // GitLab's
 	DeployedAt    time.Time `json:"deployed_at,omitzero"`    // GitLab's
 	RetiringSince time.Time `json:"retiring_since,omitzero"` // ours; when the deployment was seen

@@ -56,6 +56,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.calls = append(s.calls, call{form.Get("Action"), r.RemoteAddr, r.Header.Get("X-Amz-Date"), form})
 	n := len(s.calls)
 	s.mu.Unlock()
+	w.Header().Set("X-Amzn-Requestid", "r-1")
 	s.answer(w, form, n)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"unicode"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
@@ -45,7 +46,11 @@ func (c *call) failed(err error) error {
 // unanswered says what to do when AWS was not reached, or not asked at all.
 func unanswered(doing string, err error) error {
 	var network *net.OpError
+	var answer *awshttp.ResponseError
 	switch {
+	case errors.As(err, &answer) && answer.Response != nil && answer.HTTPStatusCode() != 0:
+		// Not quoted: a broken reply of CreateAccessKey is one that holds a secret.
+		return fmt.Errorf("%s: what answered for IAM did not speak like it (HTTP %d): is a proxy in between, or AWS_ENDPOINT_URL wrong?", doing, answer.HTTPStatusCode())
 	case strings.Contains(err.Error(), "get credentials: "): // the SDK has no type for it
 		return fmt.Errorf("%s: this machine has no AWS credentials that work: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (%w)", doing, innermost(err))
 	case errors.As(err, &network):
@@ -117,11 +122,22 @@ func said(api smithy.APIError, answer *awshttp.ResponseError) string {
 	if api.ErrorCode() == "SignatureDoesNotMatch" {
 		message = ""
 	}
-	if runes := []rune(message); len(runes) > maxMessage {
-		message = string(runes[:maxMessage]) + "…"
-	}
 	if message != "" {
 		message = ": " + message
 	}
-	return fmt.Sprintf("%s%s (HTTP %d, request %s)", api.ErrorCode(), message, answer.HTTPStatusCode(), answer.ServiceRequestID())
+	return fmt.Sprintf("%s (HTTP %d, request %s)", printable(api.ErrorCode()+message), answer.HTTPStatusCode(), printable(answer.ServiceRequestID()))
+}
+
+// printable makes one short line of what somebody else wrote.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if runes := []rune(s); len(runes) > maxMessage {
+		s = string(runes[:maxMessage]) + "…"
+	}
+	return s
 }

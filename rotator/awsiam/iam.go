@@ -10,10 +10,12 @@ package awsiam
 
 import (
 	"context"
+	"errors"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"credential-rotator/rotator"
 )
@@ -30,7 +32,24 @@ type IAM struct{ client *iam.Client }
 
 // New returns an IAM that calls with cfg. It calls nothing itself. IAM is one
 // endpoint per partition: cfg's region only says which partition.
-func New(cfg aws.Config) *IAM { return &IAM{iam.NewFromConfig(cfg)} }
+func New(cfg aws.Config) *IAM {
+	return &IAM{iam.NewFromConfig(cfg, func(o *iam.Options) { o.APIOptions = append(o.APIOptions, fromIAM) })}
+}
+
+// fromIAM makes an error of a success that did not come from IAM, such as the page of
+// a proxy: the SDK does not read the reply of an action that returns nothing, and takes
+// an empty one for an empty list. Every reply of AWS names its request.
+func fromIAM(stack *middleware.Stack) error {
+	return stack.Deserialize.Insert(middleware.DeserializeMiddlewareFunc("FromIAM",
+		func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+			out, metadata, err := next.HandleDeserialize(ctx, in)
+			reply, _ := out.RawResponse.(*smithyhttp.Response)
+			if err == nil && (reply == nil || reply.Header.Get("X-Amzn-Requestid") == "") {
+				err = errors.New("what answered for IAM did not speak like it: is a proxy in between, or AWS_ENDPOINT_URL wrong?")
+			}
+			return out, metadata, err
+		}), "OperationDeserializer", middleware.Before)
+}
 
 // call is one call on its way: what it is for, and how often it was sent.
 type call struct {

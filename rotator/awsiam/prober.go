@@ -106,7 +106,7 @@ func ask(ctx context.Context, client *sts.Client, pair rotator.KeyPair) (string,
 // may be an echo of what was sent.
 func presentable(ctx context.Context, err error) error {
 	if api, answer := answered(err); api != nil {
-		return fmt.Errorf("STS does not accept the key: %s (HTTP %d, request %s)", api.ErrorCode(), answer.HTTPStatusCode(), answer.ServiceRequestID())
+		return fmt.Errorf("STS does not accept the key: %s (HTTP %d, request %s)", printable(api.ErrorCode()), answer.HTTPStatusCode(), printable(answer.ServiceRequestID()))
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("STS did not answer in time: %w", ctx.Err())

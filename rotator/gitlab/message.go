@@ -113,20 +113,20 @@ func status(resp *http.Response) string {
 }
 
 // kind names the media type of a reply, when that tells something.
-func kind(resp *http.Response) string {
+func kind(resp *http.Response, secrets []rotator.Secret) string {
 	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	if media == "" || strings.HasSuffix(media, "json") {
 		return ""
 	}
-	return " (" + printable(media, nil) + ")"
+	return " (" + printable(media, secrets) + ")"
 }
 
 // target is where a redirect leads, without what may be private in it.
-func target(resp *http.Response) string {
+func target(resp *http.Response, secrets []rotator.Secret) string {
 	u, err := resp.Location()
 	if err != nil {
 		return "nowhere"
 	}
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	return printable(u.String(), nil)
+	return printable(u.String(), secrets)
 }

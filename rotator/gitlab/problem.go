@@ -44,7 +44,7 @@ func (c *Client) explain(resp *gitlab.Response, err error, secrets ...rotator.Se
 	said, parsed := message(body(resp.Response), secrets)
 	p := &problem{status: resp.StatusCode, said: said}
 	p.foreign = !parsed && p.status != http.StatusTooManyRequests && p.status < 500
-	p.text = c.answered(resp.Response, p)
+	p.text = c.answered(resp.Response, p, secrets)
 	return p
 }
 
@@ -65,12 +65,12 @@ func refusal(p *problem) error {
 func refused(err error) error { return fmt.Errorf("%w: %w", rotator.ErrRefused, err) }
 
 // answered is the sentence about a reply.
-func (c *Client) answered(resp *http.Response, p *problem) string {
+func (c *Client) answered(resp *http.Response, p *problem, secrets []rotator.Secret) string {
 	switch {
 	case p.status >= 300 && p.status < 400:
-		return fmt.Sprintf("%s redirects to %s: check GITLAB_URL, which must name GitLab itself, with https:// if it has that", c.host, target(resp))
+		return fmt.Sprintf("%s redirects to %s: check GITLAB_URL, which must name GitLab itself, with https:// if it has that", c.host, target(resp, secrets))
 	case p.status < 300, p.foreign:
-		return fmt.Sprintf("%s answered %s, but not as GitLab's API does%s: check GITLAB_URL, and that no sign-in page or proxy is in the way", c.host, status(resp), kind(resp))
+		return fmt.Sprintf("%s answered %s, but not as GitLab's API does%s: check GITLAB_URL, and that no sign-in page or proxy is in the way", c.host, status(resp), kind(resp, secrets))
 	}
 	text := c.host + " answered " + status(resp)
 	if p.said != "" && !strings.EqualFold(p.said, status(resp)) {

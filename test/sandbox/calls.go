@@ -92,6 +92,7 @@ type op struct {
 	write  bool
 	// says is all that the caller hands over, but for a secret that belongs there.
 	says []any
+	text string // the same, of a caller that has it as a text
 }
 
 // do is the one place through which every call of a run passes. apply does it, on
@@ -185,7 +186,10 @@ func refusal(call Call, err error) error {
 
 // judgeWords looks for secrets in everything that a call says or was told.
 func (w *World) judgeWords(call Call, o op) {
-	said, _ := json.Marshal(o.says)
+	said := []byte(o.text)
+	if len(o.says) > 0 {
+		said, _ = json.Marshal(o.says)
+	}
 	for _, name := range w.leaksIn(string(said) + " " + call.Detail + " " + call.Err) {
 		w.violate("%s: %s says %s", call.Run, call.Name, name)
 	}

@@ -95,13 +95,16 @@ type Server struct {
 // Serve listens on two free ports of 127.0.0.1, one for each service. Web
 // addresses in GitLab's replies begin with the port's. Between calls the world is
 // kept going, so that jobs outside of it start in time.
-func Serve(w *World) (*Server, error) {
+func Serve(w *World) (*Server, error) { return ServeHostile(w, nil) }
+
+// ServeHostile is Serve with a Hostility in front of both services; nil is none.
+func ServeHostile(w *World, h *Hostility) (*Server, error) {
 	s := &Server{world: w, stop: make(chan struct{})}
-	aws, err := s.listen(w.AWS())
+	aws, err := s.listen(h.front("aws", w.AWS()))
 	if err != nil {
 		return nil, err
 	}
-	gitlab, err := s.listen(w.GitLab())
+	gitlab, err := s.listen(h.front("gitlab", w.GitLab()))
 	if err != nil {
 		s.Close()
 		return nil, err

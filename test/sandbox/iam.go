@@ -69,6 +69,7 @@ type accessKey struct {
 	allowed   bool // a test allowed it to be touched
 	retired   bool // the rotator switched it off
 	reclaimed int  // when a person switched it on again after that
+	broken    int  // when a person deleted it or switched it off
 }
 
 func (w *World) arn(u *user) string {

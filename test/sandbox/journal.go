@@ -13,7 +13,8 @@ import (
 // survive being written down is missed.
 type saved struct {
 	version int64
-	record  []byte
+	record  rotator.Record // as it was read back
+	by      *process
 }
 
 // Notification is what a run told others.
@@ -38,19 +39,23 @@ func (p *Ports) Load(ctx context.Context, user string) (rotator.Record, error) {
 
 // Save implements rotator.Journal.
 func (p *Ports) Save(ctx context.Context, r rotator.Record) (rotator.Record, error) {
+	next := r
+	next.Version++
+	line, err := json.Marshal(next)
+	if err != nil {
+		return rotator.Record{}, err
+	}
 	var out rotator.Record
-	o := op{name: "journal.Save", detail: strings.TrimSpace(r.User + " " + string(r.Phase)), write: true, says: []any{r}}
-	err := p.do(ctx, o, func() error {
+	o := op{name: "journal.Save", detail: strings.TrimSpace(r.User + " " + string(r.Phase)), write: true, text: string(line)}
+	err = p.do(ctx, o, func() error {
 		if p.w.journal[r.User].version != r.Version {
 			return rotator.ErrConflict
 		}
-		next := r
-		next.Version++
-		line, err := json.Marshal(next)
-		if err != nil {
+		var kept rotator.Record
+		if err := json.Unmarshal(line, &kept); err != nil {
 			return err
 		}
-		p.w.journal[r.User] = saved{next.Version, line}
+		p.w.journal[r.User] = saved{next.Version, kept, &p.process}
 		out = p.w.record(r.User)
 		return nil
 	})
@@ -94,12 +99,11 @@ func (p *Ports) Notify(ctx context.Context, n rotator.Notice, r rotator.Result) 
 	})
 }
 
-// record reads a record back. It was written by Save, and so can be read.
+// record is the user's record. Whoever gets it may change what it points to.
 func (w *World) record(user string) rotator.Record {
-	var r rotator.Record
-	if line := w.journal[user].record; line != nil {
-		_ = json.Unmarshal(line, &r)
-	}
+	r := w.journal[user].record
+	r.KnownKeys, r.Attempts = slices.Clone(r.KnownKeys), slices.Clone(r.Attempts)
+	r.Warnings, r.Steps = slices.Clone(r.Warnings), slices.Clone(r.Steps)
 	return r
 }
 

@@ -150,11 +150,14 @@ func (w *World) state() state {
 // judge looks at what a rotator's write has done.
 func (w *World) judge(p *process, call Call, before state) {
 	for i, service := range w.services {
-		w.judgePair(call, service, before.pairs[i], w.pair(service))
+		if after := w.pair(service); !w.editedSince(service.Place, p) && !w.brokenSince(after, p) {
+			w.judgePair(call, service, before.pairs[i], after)
+		}
 	}
 	for i, k := range w.keys {
 		if i >= len(before.keys) {
 			w.begun(k)
+			w.judgeMade(p, k)
 			continue
 		}
 		was := before.keys[i]
@@ -172,6 +175,33 @@ func (w *World) begun(made *accessKey) {
 	for _, k := range w.keysOf(made.owner) {
 		k.retirable = k != made && w.published(k, nil) != ""
 	}
+}
+
+// judgeMade: no key is made while a rotation of its user is another run's, for
+// then nobody can tell whose key it is (DESIGN.md 3, "Lease"). It is so while another
+// holds the lease. (Through the HTTP fronts there is no journal in the world.)
+func (w *World) judgeMade(p *process, k *accessKey) {
+	if last := w.journal[k.owner.Name]; last.by != p && last.record.Lease.Held(w.now) {
+		w.violate("%s made %s while the rotation of %s was that of %s", p.name, k.id, k.owner.Name, last.by.name)
+	}
+}
+
+// editedSince tells whether a person has changed a place's variables after the
+// rotator had last read them: GitLab has no way to write only what was read.
+func (w *World) editedSince(place rotator.Place, p *process) bool {
+	project := w.projects[place.ProjectID]
+	return project != nil && p.sawVariables > 0 && slices.ContainsFunc(project.variables, func(v *variable) bool {
+		ours := v.Key == place.KeyIDVariable || v.Key == place.SecretVariable
+		return ours && v.byPerson && v.written > p.sawVariables
+	})
+}
+
+// brokenSince tells whether a person has deleted or switched off a key of the pair
+// after the rotator had last listed the keys.
+func (w *World) brokenSince(now pair, p *process) bool {
+	return slices.ContainsFunc(w.keys, func(k *accessKey) bool {
+		return (k.id == now.keyID || k.id == now.secretOf) && k.broken > p.sawKeys
+	})
 }
 
 // judgePair: whoever picks the variables up now gets a pair that works. Between

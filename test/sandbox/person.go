@@ -31,7 +31,7 @@ func (w *World) RecreateUser(name string) {
 	old, err := w.findUser(name)
 	must(err)
 	for _, k := range w.keysOf(old) {
-		k.gone = true
+		k.gone, k.broken = true, w.seq
 	}
 	must(w.deleteUser(name))
 	_, err = w.createUser(old.User)
@@ -44,7 +44,7 @@ func (w *World) DeleteUser(name string) {
 	u, err := w.findUser(name)
 	must(err)
 	for _, k := range w.keysOf(u) {
-		k.gone = true
+		k.gone, k.broken = true, w.seq
 	}
 	must(w.deleteUser(name))
 }
@@ -90,12 +90,17 @@ func (w *World) SetKeyStatus(keyID string, status rotator.KeyStatus) {
 		k.reclaimed = w.seq
 	}
 	k.status = status
+	if k.broken = 0; status != rotator.KeyActive {
+		k.broken = w.seq
+	}
 }
 
 // DeleteKey deletes a key.
 func (w *World) DeleteKey(keyID string) {
 	defer w.enter()()
-	must(w.deleteKey("", keyID))
+	k, err := w.findKey("", keyID)
+	must(err)
+	k.gone, k.broken = true, w.seq
 }
 
 // UseKey is a use of a key by somebody.

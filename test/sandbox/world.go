@@ -124,6 +124,7 @@ type World struct {
 	calls      []Call
 	seq        int // counts everything that is done, to tell what was seen before what
 	canaries   []canary
+	marks      []string // the ways in which a canary's mark may appear
 
 	front     map[string]*process // callers of the HTTP fronts
 	intercept HTTPIntercept
@@ -144,6 +145,7 @@ func New(o Options) *World {
 		lastID:   map[string]int64{},
 		journal:  map[string]saved{},
 		front:    map[string]*process{},
+		marks:    disguises(mark),
 	}
 	w.closing, w.closeAll = context.WithCancel(context.Background())
 	if w.opts.Operator.ID == "" {

@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,7 +51,9 @@ func (j *Journal) Load(ctx context.Context, user string) (rotator.Record, error)
 		if text == nil {
 			return nil
 		}
-		return json.Unmarshal(text, &r)
+		var err error
+		r, err = decode(user, text)
+		return err
 	})
 	if err != nil {
 		return rotator.Record{}, fmt.Errorf("loading the record of %s: %w", user, err)
@@ -67,7 +70,8 @@ func (j *Journal) Save(ctx context.Context, r rotator.Record) (rotator.Record, e
 		current := tx.Bucket([]byte(bucketCurrent))
 		var stored rotator.Record
 		if text := current.Get([]byte(r.User)); text != nil {
-			if err := json.Unmarshal(text, &stored); err != nil {
+			var err error
+			if stored, err = decode(r.User, text); err != nil {
 				return err
 			}
 		}
@@ -86,13 +90,27 @@ func (j *Journal) Save(ctx context.Context, r rotator.Record) (rotator.Record, e
 	return r, nil
 }
 
+// decode reads a user's record. What Save has not written is an error: it must not be
+// taken for no record, and written over.
+func decode(user string, text []byte) (rotator.Record, error) {
+	var r rotator.Record
+	err := json.Unmarshal(text, &r)
+	if err == nil && (r.User != user || r.Version < 1) {
+		err = errors.New("it is another user's, or has no version")
+	}
+	if err != nil {
+		return rotator.Record{}, fmt.Errorf("what the journal holds about %s cannot be read, and was left as it is: %w", user, err)
+	}
+	return r, nil
+}
+
 // InFlight lists the records in flight, as they are.
 func (j *Journal) InFlight(ctx context.Context) ([]rotator.Record, error) {
 	var records []rotator.Record
 	err := j.view(ctx, func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketCurrent)).ForEach(func(_, text []byte) error {
-			var r rotator.Record
-			if err := json.Unmarshal(text, &r); err != nil {
+		return tx.Bucket([]byte(bucketCurrent)).ForEach(func(user, text []byte) error {
+			r, err := decode(string(user), text)
+			if err != nil {
 				return err
 			}
 			if r.InFlight() {

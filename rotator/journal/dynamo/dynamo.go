@@ -231,5 +231,8 @@ func decode(i item) (rotator.Record, error) {
 		return rotator.Record{}, fmt.Errorf("the item's attribute version cannot be read: %w", err)
 	}
 	r.Version = n
+	if user, ok := i[attrUser].(*types.AttributeValueMemberS); n < 1 || !ok || r.User != user.Value {
+		return rotator.Record{}, errors.New("the item is not one of credential-rotator: its attribute record is another user's, or its attribute version below 1")
+	}
 	return r, nil
 }

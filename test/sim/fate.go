@@ -1,0 +1,56 @@
+package sim
+
+import (
+	"time"
+
+	"credential-rotator/test/sandbox"
+)
+
+// frozen is a fate that only the simulator has: the run stands still before the
+// call, as a machine that sleeps or a sandbox that is paused, for longer than its
+// lease lasts, and then goes on. Meanwhile others move.
+const frozen sandbox.Fate = -1
+
+// freeze is longer than runTime and the lease after it, by two ticks.
+const freeze = 26 * time.Minute
+
+// alphabet is what may become of reads and of writes, beyond going well.
+type alphabet struct{ reads, writes []sandbox.Fate }
+
+func (a alphabet) of(c sandbox.Call) []sandbox.Fate {
+	if c.Write {
+		return a.writes
+	}
+	return a.reads
+}
+
+// everyFate leaves out nothing but what is the same by its nature: a read has no
+// effect, so whether it is applied does not matter.
+func everyFate() alphabet {
+	return alphabet{
+		reads:  []sandbox.Fate{sandbox.Refused, sandbox.Lost, sandbox.Stalled, sandbox.CrashBefore, frozen},
+		writes: []sandbox.Fate{sandbox.Refused, sandbox.Lost, sandbox.Late, sandbox.Stalled, sandbox.CrashBefore, sandbox.CrashAfter, frozen},
+	}
+}
+
+// mostFates leaves out that a run stops at a read: it crashes, freezes or waits for
+// ever there as it does at the write after it, for a read changes nothing.
+func mostFates() alphabet {
+	return alphabet{reads: []sandbox.Fate{sandbox.Refused, sandbox.Lost}, writes: everyFate().writes}
+}
+
+// fewFates are the worst of them.
+func fewFates() alphabet {
+	return alphabet{
+		reads:  []sandbox.Fate{sandbox.Lost},
+		writes: []sandbox.Fate{sandbox.Lost, sandbox.CrashAfter, frozen},
+	}
+}
+
+// fateName is a fate as a story tells it.
+func fateName(f sandbox.Fate) string {
+	if f == frozen {
+		return "frozen for " + freeze.String()
+	}
+	return f.String()
+}

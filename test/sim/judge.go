@@ -1,0 +1,173 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"credential-rotator/rotator"
+	"credential-rotator/test/sandbox"
+)
+
+// tornPatience is how long a pair may be torn for each fault or stall: until a lease is over
+// that was not given back, and the next run comes.
+func (p *play) tornPatience() time.Duration {
+	return time.Duration(len(p.met)+p.scene.switches) * (runTime + 30*time.Second + p.scene.tick)
+}
+
+func (p *play) blame(format string, args ...any) {
+	p.wrong = append(p.wrong, fmt.Sprintf(format, args...))
+	p.note("WRONG: "+format, args...)
+}
+
+// look asks, after every call, whether the promise still holds.
+func (p *play) look() {
+	if len(p.wrong) > 0 {
+		return
+	}
+	for _, v := range p.Violations() {
+		if !p.excused(v) {
+			p.blame("%s", v)
+		}
+	}
+	p.judgeLease()
+	id, pair := p.Pair(p.Service)
+	if pair != sandbox.PairTorn {
+		p.tornSince = time.Time{}
+	} else if p.tornSince.IsZero() {
+		p.tornSince = time.Now()
+	}
+	switch {
+	case len(p.acted) > 0: // what a person broke the world knows how to judge
+	case pair == sandbox.PairBroken:
+		p.blame("a job that starts now gets the pair %s, which does not work", id)
+	case pair == sandbox.PairTorn && time.Since(p.tornSince) > p.tornPatience():
+		p.blame("the pair has been torn for %s", time.Since(p.tornSince))
+	}
+}
+
+// judgeLease: nobody takes a lease that another still holds (DESIGN.md 3, "Lease").
+func (p *play) judgeLease() {
+	before := p.lease
+	p.lease = p.Record(p.Service.User).Lease
+	if before.Owner != p.lease.Owner && before.Held(time.Now()) {
+		p.blame("a run that was never given it has taken the lease of another, which lasts until %s", before.Until.Format("15:04:05"))
+	}
+}
+
+// excused is what the rotator cannot know: whose a key is that somebody made while a
+// create of ours may have been lost, and that nobody has used for ORPHAN_AGE.
+func (p *play) excused(violation string) bool {
+	return len(p.met) > 0 && slices.Contains(p.acted, makesKey) &&
+		strings.Contains(violation, "DeleteAccessKey") && strings.Contains(violation, "did not make")
+}
+
+// judgeRun looks at how a run has ended.
+func (p *play) judgeRun(r *run) {
+	p.note("run %s ends with %s: %s %v", r.name, r.result.Status, r.result.Reason, r.result.Warnings)
+	if leaks := p.LeaksIn(fmt.Sprintf("%+v %v", r.result, r.err)); len(leaks) > 0 {
+		p.blame("the result of run %s says %v", r.name, leaks)
+	}
+	if r.result.Reason == "" {
+		p.blame("run %s ends with %s and no reason", r.name, r.result.Status)
+	}
+}
+
+// isEnd tells whether a run has found nothing to do: nothing is due, or, when a
+// person acted, twice the same person is asked for. It must have changed nothing.
+func (p *play) isEnd(r *run) bool {
+	before := p.runs[len(p.runs)-2].result
+	switch s := r.result.Status; {
+	case s == rotator.StatusNotDue && r.writes > 0:
+		p.blame("run %s found nothing to do, and wrote", r.name)
+	case s == rotator.StatusNotDue:
+	case !p.scene.asks || s != rotator.StatusHeld && s != rotator.StatusRefused:
+		return false
+	case before.Status != s || before.Reason != r.result.Reason:
+		return false
+	case r.touched > 0:
+		p.blame("run %s asks for a person again, and changed something", r.name)
+	}
+	return true
+}
+
+// judgeEnd asks whether the world has healed, and whether whoever should know was told.
+func (p *play) judgeEnd() {
+	p.look()
+	if len(p.wrong) > 0 {
+		return
+	}
+	last := p.runs[len(p.runs)-1].result
+	if len(p.acted) == 0 && last.Status == rotator.StatusNotDue {
+		p.judgeKeys()
+	} else if p.Record(p.Service.User).InFlight() && last.Status == rotator.StatusNotDue {
+		p.blame("nothing is due, and a rotation is in flight")
+	}
+	for _, m := range p.met {
+		p.judgeTold(m)
+	}
+	p.judgeNotices()
+}
+
+// judgeKeys: one young key is published and works, and the service runs with it.
+func (p *play) judgeKeys() {
+	id, pair := p.Pair(p.Service)
+	keys := p.Keys(p.Service.User)
+	sound := slices.ContainsFunc(keys, func(k sandbox.Key) bool {
+		return k.ID == id && k.Status == rotator.KeyActive && time.Since(k.CreatedAt) < 10*24*time.Hour
+	})
+	if !sound || pair != sandbox.PairWorks || len(keys) != 1+p.scene.spare {
+		p.blame("it ends with the keys %v, and the published %s, which is %s", keys, id, pair)
+	}
+}
+
+// judgeNotices: nobody is told twice that a rotation began or succeeded.
+func (p *play) judgeNotices() {
+	told := map[string]bool{}
+	for _, n := range p.Notices() {
+		what := string(n.Notice) + " " + n.Result.RotationID
+		if told[what] && (n.Notice == rotator.NoticeStarted || n.Notice == rotator.NoticeSucceeded) {
+			p.blame("%s was told twice", what)
+		}
+		told[what] = true
+	}
+}
+
+// judgeTold: a fault is told by the run that met it, or that run got over it. A run
+// that has crashed tells nothing any more.
+func (p *play) judgeTold(m meeting) {
+	if m.moot || m.run.ports.Dead() || len(p.wrong) > 0 {
+		return
+	}
+	switch m.run.result.Status {
+	case rotator.StatusNotDue:
+		if m.call.Name == "iam.GetAccessKeyLastUsed" { // that of a spare key, which is in nobody's way yet
+			return
+		}
+	case rotator.StatusFailed, rotator.StatusWaiting, rotator.StatusBusy, rotator.StatusHeld, rotator.StatusRefused:
+		return
+	}
+	for _, w := range m.run.result.Warnings {
+		if strings.Contains(w, "403 Forbidden") || strings.Contains(w, sandbox.ErrLost.Error()) || strings.Contains(w, "deadline exceeded") {
+			return
+		}
+	}
+	for i, c := range p.Calls() { // it asked again, and got an answer
+		if i > 0 && c.Run == m.run.name && c.N > m.call.N && c.Err == "" && sameAim(c, m.call) {
+			return
+		}
+	}
+	p.blame("run %s met %s at %s %s, and says nothing of it: %s, %s",
+		m.run.name, fateName(m.fate), m.call.Name, m.call.Detail, m.run.result.Status, m.run.result.Reason)
+}
+
+// sameAim: the same call again, or the one that asks what has become of it.
+func sameAim(again, first sandbox.Call) bool {
+	asks := map[string]string{
+		"journal.Save": "journal.Load", "gitlab.POST pipeline": "gitlab.GET redeploy",
+		"gitlab.PUT variable " + idVariable: "gitlab.GET variables", "gitlab.PUT variable " + secretVariable: "gitlab.GET variables",
+		"gitlab.POST variable " + idVariable: "gitlab.GET variables", "gitlab.POST variable " + secretVariable: "gitlab.GET variables",
+	}
+	return again.Name == first.Name || again.Name == asks[first.Name]
+}

@@ -1,0 +1,66 @@
+package sim
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+
+	"credential-rotator/test/sandbox"
+)
+
+// memo remembers in which states of the world, with which budgets left, further
+// choices were played already. A world that has come to the same state on another
+// way has the same future: it is played to its end, but nothing more is chosen.
+type memo struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// first tells whether a state is met for the first time.
+func (m *memo) first(state string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen[state] {
+		return false
+	}
+	m.seen[state] = true
+	return true
+}
+
+// remember gives the budgets up when this state was met before. It is asked only
+// when every run has ended: then all that lives is in the world.
+func (p *play) remember() {
+	if p.memo == nil || p.faults+p.switches+p.acts == 0 || len(p.met)+len(p.acted) == 0 || !p.settled() {
+		return
+	}
+	if len(p.tape.sizes) < p.tape.end() { // it says more, so it was decided to play it
+		return
+	}
+	if !p.memo.first(p.state()) {
+		p.faults, p.switches, p.acts = 0, 0, 0
+	}
+}
+
+// state is all of the world that a run which begins now can see. What it cannot
+// act on is left out: random ids, the journal's version, how long steps took, what
+// was told.
+func (p *play) state() string {
+	r := p.Record(p.Service.User)
+	r.Version, r.RotationID, r.Steps, r.Lease.Owner, r.LastError = 0, "", nil, "", ""
+	if r.Lease.Until.Before(time.Now()) {
+		r.Lease.Until = time.Time{}
+	}
+	var variables []sandbox.Variable
+	for _, name := range []string{idVariable, secretVariable} {
+		v, _ := p.Variable(p.Service.Place.ProjectID, name, p.Service.Place.EnvironmentScope)
+		variables = append(variables, v)
+	}
+	all, err := json.Marshal([]any{
+		r, variables, p.Keys(p.Service.User), p.Pipelines(p.Service.Place.ProjectID), time.Now(),
+		p.faults, p.switches, p.acts, p.request, p.acted,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return string(all)
+}

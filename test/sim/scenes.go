@@ -1,0 +1,175 @@
+package sim
+
+import (
+	"time"
+
+	"credential-rotator/rotator"
+	"credential-rotator/test/sandbox"
+)
+
+// one are the scenes of one run, with its faults and those of the runs that follow.
+func one() []scene {
+	return []scene{
+		{name: "any fault", faults: 1},
+		{name: "two faults", faults: 2, fates: mostFates()},
+	}
+}
+
+// several are the scenes of runs that begin at once.
+func several() []scene {
+	return []scene{
+		{name: "two runs", runs: 2, switches: 3},
+		{name: "two runs and a fault", runs: 2, switches: 1, faults: 1, fates: mostFates()},
+		{name: "two runs and one of few faults", runs: 2, switches: 2, faults: 1, fates: fewFates()},
+	}
+}
+
+// long are the scenes for a night.
+func long() []scene {
+	scenes := []scene{
+		{name: "any two faults", faults: 2},
+		{name: "two runs and any two faults", runs: 2, switches: 2, faults: 2},
+		{name: "three runs and two faults", runs: 3, switches: 3, faults: 2, fates: mostFates()},
+		{name: "a person acts, and two faults", acts: 1, faults: 2, fates: mostFates(), asks: true, people: people()},
+		{name: "two runs, a person and a fault", runs: 2, switches: 2, acts: 1, faults: 1, fates: mostFates(), asks: true, people: people()},
+		{name: "two acts", acts: 2, asks: true, people: people()},
+	}
+	for _, sc := range places() {
+		sc.name, sc.faults, sc.fates = sc.name+", and two faults", 2, mostFates()
+		scenes = append(scenes, sc)
+	}
+	return scenes
+}
+
+// places are other services than the usual one, and what GitLab does to them.
+func places() []scene {
+	return []scene{
+		{name: "a soak", faults: 1, set: func(p *play) { p.request.SoakHours = 1 }, tick: 35*time.Minute + time.Millisecond},
+		{name: "an overlap", faults: 1, set: func(p *play) { p.request.OverlapHours = 1 }, tick: 35*time.Minute + time.Millisecond},
+		{name: "no redeploy", faults: 1, tick: 35*time.Minute + time.Millisecond, set: func(p *play) {
+			p.request.Redeploy, p.request.OverlapHours = rotator.RedeployNone, 1
+			p.SetLive(p.Service.Place.ProjectID, p.Service.Environment, "") // nothing tells
+		}},
+		{name: "hidden variables", faults: 1, set: hide},
+		{name: "missing variables", faults: 1, spare: 1, set: func(p *play) {
+			p.DeleteVariable(4711, idVariable, "*")
+			p.DeleteVariable(4711, secretVariable, "*")
+		}},
+		{name: "no key yet", faults: 1, set: func(p *play) {
+			p.DeleteVariable(4711, idVariable, "*")
+			p.DeleteVariable(4711, secretVariable, "*")
+			p.DeleteKey(p.Key.ID)
+		}},
+		{name: "a foreign pair, by force", faults: 1, spare: 1, asks: true, set: foreign, between: unforced},
+		{name: "an older deploy job", faults: 1, set: olderJob},
+		{name: "an outcome of the pipeline", faults: 1, set: outcome, between: playJobs},
+		{name: "replies that are late", faults: 1, world: func(o *sandbox.Options) { o.Lateness = 45*time.Second + time.Millisecond }},
+		{name: "short runs", faults: 1, runTime: 40*time.Second + time.Millisecond},
+	}
+}
+
+// meddled is what people do in between.
+func meddled() []scene {
+	return []scene{{name: "a person acts", acts: 1, asks: true, people: people()}}
+}
+
+func hide(p *play) {
+	for _, name := range []string{idVariable, secretVariable} {
+		p.EditVariable(4711, name, "*", func(v *sandbox.Variable) { v.Hidden = true })
+	}
+}
+
+// foreign publishes the pair of another user.
+func foreign(p *play) {
+	p.AddUser(sandbox.User{Name: "other"})
+	p.publish(p.CreateKey("other", 90*24*time.Hour))
+	p.SetLive(4711, "production", "")
+	p.request.Force = true
+}
+
+// unforced: force is for one run.
+func unforced(p *play) { p.request.Force = false }
+
+// olderJob is a job that deploys what it fetched an hour ago, and ends sooner or later.
+func olderJob(p *play) {
+	ends := []time.Duration{time.Second, 25 * time.Second, 17 * time.Minute}
+	job := p.RunningJob(4711, sandbox.JobSpec{Name: "deploy", Environment: "production"}, time.Hour)
+	time.AfterFunc(ends[p.tape.choose(len(ends))]+500*time.Microsecond, func() { p.EndJob(job, nil) })
+}
+
+func outcome(p *play) {
+	all := []sandbox.Outcome{sandbox.Failed, sandbox.Canceled, sandbox.Skipped, sandbox.Manual, sandbox.Scheduled}
+	p.QueueOutcomes(4711, all[p.tape.choose(len(all))])
+}
+
+// playJobs plays what waits for somebody.
+func playJobs(p *play) {
+	for _, pl := range p.Pipelines(4711) {
+		for _, j := range pl.Jobs {
+			if j.Status == "manual" || j.Status == "scheduled" {
+				p.PlayJob(j.ID)
+			}
+		}
+	}
+}
+
+// publish is a person who writes a pair over the variables, stamps and all.
+func (p *play) publish(pair rotator.KeyPair) {
+	for name, value := range map[string]string{idVariable: pair.ID, secretVariable: pair.Secret.Reveal()} {
+		if _, exists := p.Variable(4711, name, "*"); exists {
+			p.EditVariable(4711, name, "*", func(v *sandbox.Variable) { v.Value, v.Description = value, "" })
+		}
+	}
+}
+
+const makesKey = "make a key"
+
+// people are what a person may do at any moment. Half a pair nobody writes here: who
+// leaves the stamp on another secret breaks the service, and nobody can see it.
+func people() []act {
+	key := func(p *play, n int) string {
+		if keys := p.Keys(p.Service.User); n < len(keys) {
+			return keys[n].ID
+		}
+		return ""
+	}
+	set := func(n int, status rotator.KeyStatus) func(*play) {
+		return func(p *play) {
+			if id := key(p, n); id != "" {
+				p.SetKeyStatus(id, status)
+			}
+		}
+	}
+	remove := func(n int) func(*play) {
+		return func(p *play) {
+			if id := key(p, n); id != "" {
+				p.DeleteKey(id)
+			}
+		}
+	}
+	return []act{
+		{"write the old pair back", func(p *play) { p.publish(p.Key) }},
+		{makesKey, func(p *play) {
+			if len(p.Keys(p.Service.User)) < 2 {
+				p.CreateKey(p.Service.User, 0)
+			}
+		}},
+		{"delete the older key", remove(0)},
+		{"delete the newer key", remove(1)},
+		{"switch the older key off", set(0, rotator.KeyInactive)},
+		{"switch the newer key off", set(1, rotator.KeyInactive)},
+		{"switch the older key on", set(0, rotator.KeyActive)},
+		{"make the user again", func(p *play) { p.RecreateUser(p.Service.User) }},
+		{"delete the key id variable", func(p *play) { p.DeleteVariable(4711, idVariable, "*") }},
+		{"use the older key", func(p *play) {
+			if id := key(p, 0); id != "" {
+				p.UseKey(id, "s3", "eu-central-1")
+			}
+		}},
+		{"cancel every pipeline", func(p *play) {
+			for _, pl := range p.Pipelines(4711) {
+				p.CancelPipeline(pl.ID)
+			}
+		}},
+	}
+}

@@ -1,0 +1,39 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// line is one line of a story that is not a call.
+type line struct {
+	after int // so many calls
+	at    time.Time
+	text  string
+}
+
+// note adds a line to the story, when it is told.
+func (p *play) note(format string, args ...any) {
+	if p.tell {
+		p.told = append(p.told, line{len(p.Calls()), time.Now(), fmt.Sprintf(format, args...)})
+	}
+}
+
+// story tells what has happened, one line an event. Key ids become K1, K2, … in
+// the order in which they are met.
+func (p *play) story() string {
+	var b strings.Builder
+	told := p.told
+	for i, c := range p.Calls() {
+		for len(told) > 0 && told[0].after <= i {
+			fmt.Fprintf(&b, "%s   -- %s\n", told[0].at.UTC().Format("15:04:05.000"), told[0].text)
+			told = told[1:]
+		}
+		fmt.Fprintf(&b, "%s\n", c)
+	}
+	for _, l := range told {
+		fmt.Fprintf(&b, "%s   -- %s\n", l.at.UTC().Format("15:04:05.000"), l.text)
+	}
+	return b.String()
+}
