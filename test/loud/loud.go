@@ -29,6 +29,10 @@ func goCommand() *os.File {
 	if err != nil || strings.TrimSpace(string(name)) != "go" {
 		return nil
 	}
+	// A regular file has a place to write at, which is the go command's and not ours.
+	if info, err := os.Stat(parent + "fd/2"); err != nil || info.Mode().IsRegular() {
+		return nil
+	}
 	out, err := os.OpenFile(parent+"fd/2", os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return nil
