@@ -14,7 +14,7 @@ import (
 	"credential-rotator/test/sandbox"
 )
 
-// otherwise is GitLab as it may be where facts/gitlab.md is not sure.
+// otherwise is GitLab as it may be where nobody is sure.
 type otherwise struct {
 	prepare func(*sandbox.Scene)
 	// before answers a request instead of the world, if it does.

@@ -3,7 +3,7 @@ package sandbox
 // # What is not known about GitLab
 //
 // A rule of the world is either taken from GitLab's source or its documentation, and
-// says so where it stands, or is on this list: facts/gitlab.md marks it as remembered
+// says so where it stands, or is on this list: it is remembered
 // and not verified. The world follows one side of each. The program must not rest on
 // that side; what keeps it from doing so is said with each, and
 // TestTheProgramRestsOnNothingUnverified (test/hostile) runs a rotation on the other

@@ -178,7 +178,7 @@ func (w *World) begun(made *accessKey) {
 }
 
 // judgeMade: no key is made while a rotation of its user is another run's, for
-// then nobody can tell whose key it is (DESIGN.md 3, "Lease"). It is so while another
+// then nobody can tell whose key it is. It is so while another
 // holds the lease. (Through the HTTP fronts there is no journal in the world.)
 func (w *World) judgeMade(p *process, k *accessKey) {
 	if last := w.journal[k.owner.Name]; last.by != p && last.record.Lease.Held(w.now) {

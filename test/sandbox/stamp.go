@@ -6,8 +6,8 @@ import (
 )
 
 // A stamp says in a variable's description which key the variable holds, and since
-// when: it is how a hidden value and half a pair can be told. DESIGN.md 3,
-// "Publishing a pair that GitLab cannot write atomically".
+// when: it is how a hidden value and half a pair can be told. The README,
+// "Publishing".
 var stamp = regexp.MustCompile(` ?\[credential-rotator: (\w{16,128}) \d{4}-\d\d-\d\dT\d\d:\d\dZ\]`)
 
 // stamped is a description that claims a key: the user's own text, then the stamp.

@@ -47,7 +47,7 @@ func (p *play) look() {
 	}
 }
 
-// judgeLease: nobody takes a lease that another still holds (DESIGN.md 3, "Lease").
+// judgeLease: nobody takes a lease that another still holds.
 func (p *play) judgeLease() {
 	before := p.lease
 	p.lease = p.Record(p.Service.User).Lease
