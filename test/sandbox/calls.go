@@ -83,6 +83,10 @@ type process struct {
 
 	sawKeys      int // when it last listed keys, on World.seq
 	sawVariables int // when it last read variables
+	wrote        int // when it last wrote anything
+	// users is whom it asked IAM about: one that serves several at once writes for
+	// others between its look and its write.
+	users map[string]bool
 }
 
 // op is a call before it is made.
@@ -172,6 +176,7 @@ func (p *process) apply(call Call, do func() error) error {
 	before := p.w.state()
 	err := do()
 	p.w.judge(p, call, before)
+	p.wrote = p.w.seq
 	return err
 }
 

@@ -70,6 +70,7 @@ type accessKey struct {
 	retired   bool // the rotator switched it off
 	reclaimed int  // when a person switched it on again after that
 	broken    int  // when a person deleted it or switched it off
+	revived   int  // when a person switched it on
 }
 
 func (w *World) arn(u *user) string {

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"credential-rotator/rotator"
 )
@@ -197,10 +198,13 @@ func (w *World) editedSince(place rotator.Place, p *process) bool {
 }
 
 // brokenSince tells whether a person has deleted or switched off a key of the pair
-// after the rotator had last listed the keys.
+// after the rotator had last listed the keys. That a young key is missing in a list
+// says nothing (rotator.Keys, List), so its deletion cannot be seen.
 func (w *World) brokenSince(now pair, p *process) bool {
+	const young = 20 * time.Minute
 	return slices.ContainsFunc(w.keys, func(k *accessKey) bool {
-		return (k.id == now.keyID || k.id == now.secretOf) && k.broken > p.sawKeys
+		unseen := k.broken > p.sawKeys || k.broken > 0 && k.gone && w.now.Sub(k.madeAt) < young
+		return (k.id == now.keyID || k.id == now.secretOf) && unseen
 	})
 }
 
@@ -223,13 +227,22 @@ func (w *World) judgePair(call Call, s Service, before, after pair) {
 }
 
 // judgeTouch: a key that is published, held by a running job or live in the
-// service's environment stays as it is, and so does a key that is not ours.
+// service's environment stays as it is, and so does a key that is not ours. The old
+// key is switched off before it is deleted, and before either what is published is
+// read again.
 //
 // What a person did after the rotator had last looked is not held against it.
 func (w *World) judgeTouch(p *process, call Call, k *accessKey, was keyState) {
 	touched := fmt.Sprintf("%s: %s touched %s, which", call.Run, call.Name, k.id)
 	if where := w.published(k, p); where != "" {
 		w.violate("%s is published in %s", touched, where)
+	}
+	blind := p.sawVariables > 0 && p.sawVariables < p.wrote && len(p.users) <= 1
+	if blind && k.retirable && call.Fate != Late { // that was decided before
+		w.violate("%s it had not looked whether it is published since its last write", touched)
+	}
+	if k.gone && was.status == rotator.KeyActive && k.retirable && k.revived <= p.sawKeys {
+		w.violate("%s was active", touched)
 	}
 	if was.status == rotator.KeyActive && !was.gone {
 		if j := w.holder(k); j != nil {

@@ -90,8 +90,8 @@ func (w *World) SetKeyStatus(keyID string, status rotator.KeyStatus) {
 		k.reclaimed = w.seq
 	}
 	k.status = status
-	if k.broken = 0; status != rotator.KeyActive {
-		k.broken = w.seq
+	if k.broken, k.revived = 0, w.seq; status != rotator.KeyActive {
+		k.broken, k.revived = w.seq, 0
 	}
 }
 
@@ -128,6 +128,16 @@ func (w *World) Keys(user string) []Key {
 		out = append(out, Key{rotator.AccessKey{ID: k.id, Status: k.status, CreatedAt: k.created}, u.Name, k.lastUse})
 	}
 	return out
+}
+
+// KeyIDs are the ids of all keys that there ever were, in the order they were made.
+func (w *World) KeyIDs() []string {
+	defer w.enter()()
+	var ids []string
+	for _, k := range w.keys {
+		ids = append(ids, k.id)
+	}
+	return ids
 }
 
 // AddProject makes a GitLab project.

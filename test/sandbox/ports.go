@@ -37,7 +37,7 @@ var (
 // violations who it was.
 func (w *World) Run(name string) *Ports {
 	defer w.enter()()
-	p := &Ports{process: process{w: w, name: name, judged: true}}
+	p := &Ports{process: process{w: w, name: name, judged: true, users: map[string]bool{}}}
 	if len(w.tokens) > 0 {
 		p.Token = w.tokens[0].value
 	}
@@ -77,6 +77,7 @@ func asPort(err error) error {
 func (p *Ports) User(ctx context.Context, name string) (rotator.User, error) {
 	var out rotator.User
 	err := p.do(ctx, op{name: "iam.GetUser", detail: name}, func() error {
+		p.users[name] = true
 		u, err := p.w.findUser(name)
 		if err != nil {
 			return asPort(err)

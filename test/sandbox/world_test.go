@@ -75,8 +75,11 @@ func TestACleanRotationIsNotCriticised(t *testing.T) {
 		if d.State != rotator.DeploymentSucceeded {
 			t.Fatalf("the deployment is %+v", d)
 		}
-		check(t, p.Deactivate(t.Context(), "svc-billing", s.Key.ID))
-		check(t, p.Delete(t.Context(), "svc-billing", s.Key.ID))
+		for _, retire := range []func(context.Context, string, string) error{p.Deactivate, p.Delete} {
+			_, err = p.Read(t.Context(), s.Service.Place)
+			check(t, err)
+			check(t, retire(t.Context(), "svc-billing", s.Key.ID))
+		}
 		wantNoViolation(t, s.World)
 		if id, state := s.Pair(s.Service); id != pair.ID || state != PairWorks {
 			t.Errorf("published is %s, which %s", id, state)
@@ -129,6 +132,38 @@ func TestTheJudgeSees(t *testing.T) {
 				check(t, p.Delete(t.Context(), "svc-billing", other.ID))
 			},
 			"the rotator did not make",
+		},
+		"an old key that is deleted without having been deactivated": {
+			func(t *testing.T, s *Scene, p *Ports) {
+				pair, err := p.Create(t.Context(), "svc-billing")
+				check(t, err)
+				time.Sleep(time.Minute)
+				publish(t, s, p, pair)
+				s.SetLive(4711, "production", pair.ID)
+				check(t, p.Delete(t.Context(), "svc-billing", s.Key.ID))
+			},
+			"was active",
+		},
+		"an old key that is retired without a last look": {
+			func(t *testing.T, s *Scene, p *Ports) {
+				pair, err := p.Create(t.Context(), "svc-billing")
+				check(t, err)
+				time.Sleep(time.Minute)
+				publish(t, s, p, pair)
+				s.SetLive(4711, "production", pair.ID)
+				check(t, p.Deactivate(t.Context(), "svc-billing", s.Key.ID))
+			},
+			"since its last write",
+		},
+		"a key that is made while another run has the rotation": {
+			func(t *testing.T, s *Scene, p *Ports) {
+				lease := rotator.Lease{Owner: "b", Until: time.Now().Add(time.Minute)}
+				_, err := s.Run("b").Save(t.Context(), rotator.Record{User: "svc-billing", Lease: lease})
+				check(t, err)
+				_, err = p.Create(t.Context(), "svc-billing")
+				check(t, err)
+			},
+			"while the rotation of svc-billing was that of b",
 		},
 		"a torn pair that nobody can finish": {
 			func(t *testing.T, s *Scene, p *Ports) {
@@ -193,6 +228,15 @@ func TestTheJudgeLetsBe(t *testing.T) {
 			other := s.CreateKey("svc-billing", time.Hour)
 			s.AllowRetire(other.ID)
 			check(t, p.Deactivate(t.Context(), "svc-billing", other.ID))
+		},
+		"a pair that a person breaks between the two writes": func(t *testing.T, s *Scene, p *Ports) {
+			pair, err := p.Create(t.Context(), "svc-billing")
+			check(t, err)
+			time.Sleep(time.Minute)
+			_, err = p.List(t.Context(), "svc-billing")
+			check(t, err)
+			s.DeleteKey(pair.ID)
+			publish(t, s, p, pair)
 		},
 		"what a person breaks": func(_ *testing.T, s *Scene, _ *Ports) { s.DeleteKey(s.Key.ID) },
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"strings"
 	"time"
 
 	"credential-rotator/test/sandbox"
@@ -15,9 +16,15 @@ const frozen sandbox.Fate = -1
 const freeze = 26 * time.Minute
 
 // alphabet is what may become of reads and of writes, beyond going well.
-type alphabet struct{ reads, writes []sandbox.Fate }
+type alphabet struct {
+	reads, writes []sandbox.Fate
+	only          string // calls with these words in their name; "" for all
+}
 
 func (a alphabet) of(c sandbox.Call) []sandbox.Fate {
+	if !strings.Contains(c.Name, a.only) {
+		return nil
+	}
 	if c.Write {
 		return a.writes
 	}
@@ -39,7 +46,7 @@ func mostFates() alphabet {
 	return alphabet{reads: []sandbox.Fate{sandbox.Refused, sandbox.Lost}, writes: everyFate().writes}
 }
 
-// fewFates are the worst of them.
+// fewFates are the worst of them, for a quick look.
 func fewFates() alphabet {
 	return alphabet{
 		reads:  []sandbox.Fate{sandbox.Lost},

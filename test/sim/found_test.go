@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"flag"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"credential-rotator/rotator"
 	"credential-rotator/test/sandbox"
 )
+
+var openQuestions = flag.Bool("sim.open", false, "ask what is not decided")
 
 // What the simulator found, each as a scene of its own that can be read.
 
@@ -44,6 +47,26 @@ func TestAKeyThatWasSwitchedOffIsNotPublished(t *testing.T) {
 			return sandbox.Refused
 		})
 		time.Sleep(tick)
+		result := advance(t, w, "second", nil)
+		keepsPromise(t, w)
+		if result.Status != rotator.StatusHeld {
+			t.Errorf("the second run ends with %s: %s", result.Status, result.Reason)
+		}
+	})
+}
+
+// Without a soak the journal is not told that the old key was switched off. After a
+// crash at that moment somebody who needs the key switches it on again, and the next
+// run switches it off and deletes it for good. That is an open question.
+func TestAKeyThatWasSwitchedOnAgainAfterACrashIsKept(t *testing.T) {
+	if !*openQuestions {
+		t.Skip("only with -sim.open: it is not decided")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := sandbox.NewScene(sandbox.Lifelike())
+		advance(t, w, "first", meets("iam.DeleteAccessKey", sandbox.CrashBefore))
+		w.SetKeyStatus(w.Key.ID, rotator.KeyActive)
+		time.Sleep(runTime + tick)
 		result := advance(t, w, "second", nil)
 		keepsPromise(t, w)
 		if result.Status != rotator.StatusHeld {

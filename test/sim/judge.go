@@ -57,10 +57,46 @@ func (p *play) judgeLease() {
 }
 
 // excused is what the rotator cannot know: whose a key is that somebody made while a
-// create of ours may have been lost, and that nobody has used for ORPHAN_AGE.
+// create of ours was lost, within the time that a slow call takes, and that nobody has
+// used for ORPHAN_AGE; and that a key which somebody has switched on again had been
+// switched off by a run that crashed before it could say so.
 func (p *play) excused(violation string) bool {
-	return len(p.met) > 0 && slices.Contains(p.acted, makesKey) &&
-		strings.Contains(violation, "DeleteAccessKey") && strings.Contains(violation, "did not make")
+	const window = 2 * time.Minute
+	if !strings.Contains(violation, "did not make") {
+		return false
+	}
+	made := !p.madeAt.IsZero() && strings.Contains(violation, "DeleteAccessKey") &&
+		slices.ContainsFunc(p.met, func(m meeting) bool { return m.at.Sub(p.madeAt).Abs() < window })
+	return made || len(p.met) > 0 && slices.Contains(p.acted, switchesOn)
+}
+
+// judgeUse: an old key that was used after the deployment, as the run could read,
+// is not switched off.
+func (p *play) judgeUse() {
+	if p.used == "" || !p.usedAt.After(p.deployed(p.used).Add(3*time.Second)) { // clocks are read to the second
+		return
+	}
+	looked := map[string]bool{}
+	for _, c := range p.Calls()[p.usedAfter:] {
+		switch {
+		case c.Name == "iam.GetAccessKeyLastUsed" && c.Detail == p.used:
+			looked[c.Run] = true
+		case c.Name == "iam.UpdateAccessKey" && c.Detail == p.used && c.Err == "" && looked[c.Run]:
+			p.blame("run %s switched %s off, which was used after the deployment", c.Run, p.used)
+		}
+	}
+}
+
+// deployed is when a job first deployed another key than old; far away if none did.
+func (p *play) deployed(old string) time.Time {
+	for _, pl := range p.Pipelines(p.Service.Place.ProjectID) {
+		for _, j := range pl.Jobs {
+			if j.Environment != "" && j.Status == "success" && j.KeyID != old {
+				return j.Finished
+			}
+		}
+	}
+	return time.Now()
 }
 
 // judgeRun looks at how a run has ended.
@@ -108,6 +144,7 @@ func (p *play) judgeEnd() {
 		p.judgeTold(m)
 	}
 	p.judgeNotices()
+	p.judgeUse()
 }
 
 // judgeKeys: one young key is published and works, and the service runs with it.

@@ -40,9 +40,14 @@ type play struct {
 	faults, switches, acts int
 	met                    []meeting // the faults, as they were met
 	acted                  []string  // what people did
+	madeAt                 time.Time // when somebody made a key
+	used                   string    // the key that somebody used
+	usedAt                 time.Time
+	usedAfter              int // so many calls
 	tornSince              time.Time
 	lease                  rotator.Lease // as it was when it was last looked at
 	calls                  int
+	written                bool     // the call before may have changed something
 	wrong                  []string // how the promise was broken
 
 	told []line // for whoever reads the story; kept only when it is told
@@ -71,6 +76,7 @@ type meeting struct {
 	run  *run
 	call sandbox.Call
 	fate sandbox.Fate
+	at   time.Time
 	moot bool // it asked about a key that is gone: nothing rests on the answer
 }
 
@@ -297,7 +303,9 @@ func (p *play) next() *run {
 	if asleep && !p.last.parked {
 		ways = append(ways, nil)
 	}
-	ways = append(ways, lazy...)
+	if p.calls > 0 { // before, one is as good as the other
+		ways = append(ways, lazy...)
+	}
 	if len(ways) == 0 {
 		return nil
 	}
@@ -351,9 +359,11 @@ func (p *play) meet(r *run, c sandbox.Call) sandbox.Fate {
 func (p *play) decide(r *run, c sandbox.Call) sandbox.Fate {
 	p.moving.Lock()
 	defer p.moving.Unlock()
-	p.look()
+	if p.written || c.Write {
+		p.look()
+	}
 	p.calls++
-	if c.Write {
+	if p.written = c.Write; c.Write {
 		r.writes++
 	}
 	if c.Write && (strings.HasPrefix(c.Name, "iam.") || strings.HasPrefix(c.Name, "gitlab.")) {
@@ -375,7 +385,7 @@ func (p *play) fate(r *run, c sandbox.Call) sandbox.Fate {
 	}
 	p.faults--
 	fate := ways[k-1]
-	p.met = append(p.met, meeting{r, c, fate, p.isMoot(c)})
+	p.met = append(p.met, meeting{r, c, fate, time.Now(), p.isMoot(c)})
 	p.note("the call %s %s of run %s will be %s", c.Name, c.Detail, r.name, fateName(fate))
 	return fate
 }
@@ -395,6 +405,7 @@ func (p *play) person() {
 		return
 	}
 	p.acts--
+	p.written = true
 	act := p.scene.people[k-1]
 	p.acted = append(p.acted, act.name)
 	p.note("somebody will %s", act.name)

@@ -35,7 +35,7 @@ type act struct {
 
 // withDefaults fills in what a scene does not say.
 func (sc scene) withDefaults() *scene {
-	if sc.fates.reads == nil {
+	if sc.fates.reads == nil && sc.fates.writes == nil {
 		sc.fates = everyFate()
 	}
 	if sc.runTime == 0 {

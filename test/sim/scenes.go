@@ -20,7 +20,9 @@ func several() []scene {
 	return []scene{
 		{name: "two runs", runs: 2, switches: 3},
 		{name: "two runs and a fault", runs: 2, switches: 1, faults: 1, fates: mostFates()},
-		{name: "two runs and one of few faults", runs: 2, switches: 2, faults: 1, fates: fewFates()},
+		{name: "two runs, and one stops at a write", runs: 2, switches: 2, faults: 1, fates: alphabet{
+			writes: []sandbox.Fate{sandbox.CrashAfter, frozen},
+		}},
 	}
 }
 
@@ -46,14 +48,17 @@ func places() []scene {
 	return []scene{
 		{name: "a soak", faults: 1, set: func(p *play) { p.request.SoakHours = 1 }, tick: 35*time.Minute + time.Millisecond},
 		{name: "an overlap", faults: 1, set: func(p *play) { p.request.OverlapHours = 1 }, tick: 35*time.Minute + time.Millisecond},
-		{name: "no redeploy", faults: 1, tick: 35*time.Minute + time.Millisecond, set: func(p *play) {
-			p.request.Redeploy, p.request.OverlapHours = rotator.RedeployNone, 1
-			p.SetLive(p.Service.Place.ProjectID, p.Service.Environment, "") // nothing tells
-		}},
+		{name: "no redeploy", faults: 1, tick: 35*time.Minute + time.Millisecond, set: noRedeploy},
 		{name: "hidden variables", faults: 1, set: hide},
 		{name: "missing variables", faults: 1, spare: 1, set: func(p *play) {
 			p.DeleteVariable(4711, idVariable, "*")
 			p.DeleteVariable(4711, secretVariable, "*")
+		}},
+		{name: "a key of this very second", faults: 1, spare: 1, world: func(o *sandbox.Options) { o.ListLag = 0 }, set: func(p *play) {
+			p.DeleteVariable(4711, idVariable, "*")
+			p.DeleteVariable(4711, secretVariable, "*")
+			p.DeleteKey(p.Key.ID)
+			p.CreateKey(p.Service.User, 0)
 		}},
 		{name: "no key yet", faults: 1, set: func(p *play) {
 			p.DeleteVariable(4711, idVariable, "*")
@@ -62,15 +67,33 @@ func places() []scene {
 		}},
 		{name: "a foreign pair, by force", faults: 1, spare: 1, asks: true, set: foreign, between: unforced},
 		{name: "an older deploy job", faults: 1, set: olderJob},
-		{name: "an outcome of the pipeline", faults: 1, set: outcome, between: playJobs},
+		{name: "an outcome of the pipeline", faults: 1, fates: mostFates(), set: outcome, between: playJobs},
 		{name: "replies that are late", faults: 1, world: func(o *sandbox.Options) { o.Lateness = 45*time.Second + time.Millisecond }},
+		{name: "variables that are written late", runs: 2, faults: 2, fates: alphabet{
+			writes: []sandbox.Fate{sandbox.Refused, sandbox.Lost, sandbox.Late, sandbox.CrashAfter}, only: "variable AWS",
+		}, world: func(o *sandbox.Options) { o.Lateness = 45*time.Second + time.Millisecond }},
 		{name: "short runs", faults: 1, runTime: 40*time.Second + time.Millisecond},
 	}
 }
 
 // meddled is what people do in between.
 func meddled() []scene {
-	return []scene{{name: "a person acts", acts: 1, asks: true, people: people()}}
+	lost := alphabet{writes: []sandbox.Fate{sandbox.Refused, sandbox.Lost, sandbox.CrashBefore, sandbox.CrashAfter}, only: "iam.CreateAccessKey"}
+	return []scene{
+		{name: "a person acts", acts: 1, asks: true, people: people()},
+		{name: "a person acts during a soak", acts: 1, asks: true, people: people(), tick: 35*time.Minute + time.Millisecond, set: func(p *play) { p.request.SoakHours = 1 }},
+		{name: "a person makes a key, and a create is lost", faults: 1, acts: 1, asks: true, fates: lost, people: []act{makeKey()}},
+	}
+}
+
+// noRedeploy only publishes. A job may have the old key longer than the overlap lasts.
+func noRedeploy(p *play) {
+	p.request.Redeploy, p.request.OverlapHours = rotator.RedeployNone, 1
+	p.SetLive(p.Service.Place.ProjectID, p.Service.Environment, "") // nothing tells
+	if p.tape.choose(2) == 1 {
+		job := p.RunningJob(4711, sandbox.JobSpec{Name: "migrate"}, time.Hour)
+		time.AfterFunc(3*time.Hour+500*time.Microsecond, func() { p.EndJob(job, nil) })
+	}
 }
 
 func hide(p *play) {
@@ -122,7 +145,25 @@ func (p *play) publish(pair rotator.KeyPair) {
 	}
 }
 
-const makesKey = "make a key"
+// use is a use of a key. Of several within a quarter of an hour IAM tells the first.
+func (p *play) use(keyID string) {
+	p.UseKey(keyID, "s3", "eu-central-1")
+	if p.used == "" {
+		p.used, p.usedAt, p.usedAfter = keyID, time.Now(), len(p.Calls())
+	}
+}
+
+const switchesOn = "switch the older key on"
+
+// makeKey is somebody's new key, as long as there is room for one.
+func makeKey() act {
+	return act{"make a key", func(p *play) {
+		if len(p.Keys(p.Service.User)) < 2 {
+			p.CreateKey(p.Service.User, 0)
+			p.madeAt = time.Now()
+		}
+	}}
+}
 
 // people are what a person may do at any moment. Half a pair nobody writes here: who
 // leaves the stamp on another secret breaks the service, and nobody can see it.
@@ -149,21 +190,21 @@ func people() []act {
 	}
 	return []act{
 		{"write the old pair back", func(p *play) { p.publish(p.Key) }},
-		{makesKey, func(p *play) {
-			if len(p.Keys(p.Service.User)) < 2 {
-				p.CreateKey(p.Service.User, 0)
-			}
-		}},
+		makeKey(),
 		{"delete the older key", remove(0)},
 		{"delete the newer key", remove(1)},
 		{"switch the older key off", set(0, rotator.KeyInactive)},
 		{"switch the newer key off", set(1, rotator.KeyInactive)},
-		{"switch the older key on", set(0, rotator.KeyActive)},
+		{switchesOn, set(0, rotator.KeyActive)},
 		{"make the user again", func(p *play) { p.RecreateUser(p.Service.User) }},
-		{"delete the key id variable", func(p *play) { p.DeleteVariable(4711, idVariable, "*") }},
+		{"delete the key id variable", func(p *play) {
+			if _, exists := p.Variable(4711, idVariable, "*"); exists {
+				p.DeleteVariable(4711, idVariable, "*")
+			}
+		}},
 		{"use the older key", func(p *play) {
 			if id := key(p, 0); id != "" {
-				p.UseKey(id, "s3", "eu-central-1")
+				p.use(id)
 			}
 		}},
 		{"cancel every pipeline", func(p *play) {

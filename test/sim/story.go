@@ -20,8 +20,8 @@ func (p *play) note(format string, args ...any) {
 	}
 }
 
-// story tells what has happened, one line an event. Key ids become K1, K2, … in
-// the order in which they are met.
+// story tells what has happened, one line an event. The keys are called KEY1, KEY2
+// and so on, in the order in which they were made.
 func (p *play) story() string {
 	var b strings.Builder
 	told := p.told
@@ -35,5 +35,9 @@ func (p *play) story() string {
 	for _, l := range told {
 		fmt.Fprintf(&b, "%s   -- %s\n", l.at.UTC().Format("15:04:05.000"), l.text)
 	}
-	return b.String()
+	text := b.String()
+	for i, id := range p.KeyIDs() {
+		text = strings.ReplaceAll(text, id, fmt.Sprint("KEY", i+1))
+	}
+	return text
 }
