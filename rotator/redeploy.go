@@ -87,12 +87,12 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 		if at.Before(o.record.PublishedAt) {
 			at = o.record.PublishedAt
 		}
-		err := u.save(ctx, func(r *Record) {
-			r.Phase, r.Deployment, r.DeployedAt, r.RetiringSince = PhaseRetiring, d, at, o.now.UTC()
-			r.LastError = ""
-		})
+		// Not worth a save of its own: GitLab tells it again, and a run that ends here,
+		// waiting or held, saves it with its lease.
+		r := &u.record
+		r.Phase, r.Deployment, r.DeployedAt, r.RetiringSince, r.LastError = PhaseRetiring, d, at, o.now.UTC(), ""
 		u.seen.forgetAllBut(u.seen.user)
-		return verdict{}, err
+		return verdict{}, nil
 	case d.State == DeploymentFailed:
 		return u.redeployFailed(ctx, d, errors.New(v.reason))
 	case d.State == DeploymentNone:

@@ -34,17 +34,14 @@ func (u *run) deactivate(ctx context.Context, o observed, v verdict) (verdict, e
 		return verdict{}, nil
 	}
 	soak := hours(u.request.SoakHours)
-	if soak == 0 {
-		// Not worth a save: after a crash the next run deactivates it again.
-		u.record.Phase, u.record.SoakUntil = PhaseSoaking, time.Now().UTC()
-		u.seen.keys = switched(o.keys, v.keyID)
-		return verdict{}, nil
-	}
 	err = u.save(ctx, func(r *Record) {
 		r.Phase, r.SoakUntil = PhaseSoaking, time.Now().Add(soak).UTC()
-		r.Lease.Until, r.Told = time.Time{}, true
+		if soak > 0 {
+			r.Lease.Until, r.Told = time.Time{}, true
+		}
 	})
-	if err != nil {
+	if err != nil || soak == 0 {
+		u.seen.keys = switched(o.keys, v.keyID)
 		return verdict{}, err
 	}
 	u.succeeded = true

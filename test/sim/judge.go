@@ -67,7 +67,10 @@ func (p *play) excused(violation string) bool {
 	}
 	made := !p.madeAt.IsZero() && strings.Contains(violation, "DeleteAccessKey") &&
 		slices.ContainsFunc(p.met, func(m meeting) bool { return m.at.Sub(p.madeAt).Abs() < window })
-	return made || len(p.met) > 0 && slices.Contains(p.acted, switchesOn)
+	unsaid := slices.ContainsFunc(p.met, func(m meeting) bool {
+		return m.call.Name == "iam.UpdateAccessKey" || m.call.Name == "journal.Save" && strings.HasSuffix(m.call.Detail, string(rotator.PhaseSoaking))
+	})
+	return made || unsaid && slices.Contains(p.acted, switchesOn)
 }
 
 // judgeUse: an old key that was used after the deployment, as the run could read,
