@@ -78,6 +78,7 @@ type process struct {
 	name      string
 	judged    bool // a rotator; a person is not judged
 	intercept func(Call) Fate
+	returned  func(Call)
 	calls     int
 	dead      bool
 
@@ -113,6 +114,9 @@ func (p *process) do(ctx context.Context, o op, apply func() error) error {
 		call.Fate = p.intercept(call)
 	}
 	err = p.meet(ctx, call, o, apply)
+	if p.returned != nil {
+		p.returned(call)
+	}
 	if call.Fate == Stalled && err == nil {
 		<-ctx.Done()
 		return fmt.Errorf("waiting for %s: %w", o.name, ctx.Err())

@@ -52,6 +52,13 @@ func (p *Ports) Intercept(decide func(Call) Fate) *Ports {
 	return p
 }
 
+// Returned sets what is done between a call and the caller's going on. It may wait.
+func (p *Ports) Returned(then func(Call)) *Ports {
+	defer p.w.enter()()
+	p.returned = then
+	return p
+}
+
 // Dead tells whether the process has crashed.
 func (p *Ports) Dead() bool {
 	defer p.w.enter()()

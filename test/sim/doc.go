@@ -19,6 +19,6 @@
 // a job that starts now would get a pair that works, and at the end whether the
 // world has healed and everybody who should know was told (judge.go).
 //
-// What it cannot do: all runs share one clock, which never jumps. Clocks that differ
-// are tested where they are read, in rotator and rotator/contract.
+// IAM and GitLab may have clocks of their own (clocks.go). What it cannot do: all runs
+// share one clock, which nobody sets; a machine that sleeps is played instead.
 package sim

@@ -56,6 +56,13 @@ func (p *play) judgeLease() {
 	}
 }
 
+// judgeWriter: nobody writes to IAM or GitLab but who holds the lease.
+func (p *play) judgeWriter(r *run, c sandbox.Call) {
+	if l := p.Record(p.Service.User).Lease; !strings.HasPrefix(l.Owner, r.name+"/") || !l.Held(time.Now()) {
+		p.blame("run %s is about to %s %s, and the lease is that of %s until %s", r.name, c.Name, c.Detail, l.Owner, l.Until.Format("15:04:05"))
+	}
+}
+
 // excused is what the rotator cannot know: whose a key is that somebody made while a
 // create of ours was lost, within the time that a slow call takes, and that nobody has
 // used for ORPHAN_AGE; and that a key which somebody has switched on again had been

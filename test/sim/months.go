@@ -117,7 +117,8 @@ func (m *months) run(s *service) {
 		}
 		m.faults++
 		ways := everyFate().of(c)
-		return ways[m.rng.IntN(len(ways)-1)] // but the last, frozen: nobody else moves here
+		ways = slices.DeleteFunc(ways, func(f sandbox.Fate) bool { return f == frozen || f == dozed }) // nobody else moves here
+		return ways[m.rng.IntN(len(ways))]
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), runTime)
 	defer cancel()

@@ -60,6 +60,6 @@ func playMonths(t *testing.T, seed uint64) (m *months) {
 	for _, c := range calls[max(0, len(calls)-300):] {
 		t.Log(c)
 	}
-	t.Errorf("%s\n\nto play it again:\ngo test ./test/sim -run HalfAYear -sim.seed %d", strings.Join(m.wrong, "\n"), seed)
+	t.Errorf("WRONG: %s\n\nto play it again:\ngo test ./test/sim -run HalfAYear -sim.seed %d", strings.Join(m.wrong, "\nWRONG: "), seed)
 	return m
 }

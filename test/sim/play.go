@@ -66,6 +66,7 @@ type run struct {
 	turn    chan struct{}
 	writes  int // of any kind
 	touched int // of them, to IAM and GitLab
+	dozes   bool
 	request rotator.Request
 	result  rotator.Result
 	err     error
@@ -77,7 +78,7 @@ type meeting struct {
 	call sandbox.Call
 	fate sandbox.Fate
 	at   time.Time
-	moot bool // it asked about a key that is gone: nothing rests on the answer
+	moot bool // there is nothing to tell: it was done, or it asked about a key that is gone
 }
 
 // playTape plays a scene as a tape has it. It must run in a bubble.
@@ -185,7 +186,7 @@ func (p *play) start(count int) {
 	p.alone = p.settled() && count == 1
 	for n := range count {
 		r := &run{name: fmt.Sprint(first + n + 1), lazy: n > 0, turn: make(chan struct{}), request: p.request}
-		r.ports = p.Run(r.name).Intercept(func(c sandbox.Call) sandbox.Fate { return p.meet(r, c) })
+		r.ports = p.Run(r.name).Intercept(func(c sandbox.Call) sandbox.Fate { return p.meet(r, c) }).Returned(func(sandbox.Call) { p.goOn(r) })
 		p.runs = append(p.runs, r)
 	}
 	p.last = p.runs[first]
@@ -198,7 +199,12 @@ func (p *play) start(count int) {
 func (p *play) advance(r *run) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.scene.runTime)
 	defer cancel()
-	result, err := rotatorOf(r.ports).Advance(ctx, r.request)
+	rotator := rotatorOf(r.ports)
+	rotator.Owner = r.name
+	if c := (clocks{r.ports}); p.scene.apart {
+		rotator.Users, rotator.Keys, rotator.Destination, rotator.Redeployer = c, c, c, c
+	}
+	result, err := rotator.Advance(ctx, r.request)
 	p.moving.Lock()
 	defer p.moving.Unlock()
 	r.result, r.err, r.done = result, err, true
@@ -347,12 +353,26 @@ func (p *play) park(r *run) bool {
 func (p *play) meet(r *run, c sandbox.Call) sandbox.Fate {
 	p.await(r)
 	fate := p.decide(r, c)
-	if fate != frozen {
+	switch fate {
+	case frozen:
+		time.Sleep(freeze)
+		p.await(r)
+	case dozed:
+		r.dozes = true
+	default:
 		return fate
 	}
+	return sandbox.OK
+}
+
+// goOn is where a run goes on after a call, at once or when it wakes.
+func (p *play) goOn(r *run) {
+	if !r.dozes {
+		return
+	}
+	r.dozes = false
 	time.Sleep(freeze)
 	p.await(r)
-	return sandbox.OK
 }
 
 // decide looks at what was done before a call, and chooses what is done at it.
@@ -368,6 +388,7 @@ func (p *play) decide(r *run, c sandbox.Call) sandbox.Fate {
 	}
 	if c.Write && (strings.HasPrefix(c.Name, "iam.") || strings.HasPrefix(c.Name, "gitlab.")) {
 		r.touched++
+		p.judgeWriter(r, c)
 	}
 	p.person()
 	return p.fate(r, c)
@@ -385,7 +406,7 @@ func (p *play) fate(r *run, c sandbox.Call) sandbox.Fate {
 	}
 	p.faults--
 	fate := ways[k-1]
-	p.met = append(p.met, meeting{r, c, fate, time.Now(), p.isMoot(c)})
+	p.met = append(p.met, meeting{r, c, fate, time.Now(), fate == dozed || p.isMoot(c)})
 	p.note("the call %s %s of run %s will be %s", c.Name, c.Detail, r.name, fateName(fate))
 	return fate
 }

@@ -25,6 +25,7 @@ type scene struct {
 	maxRuns int           // within so many runs the world must be healed
 	spare   int           // keys that are nobody's to retire, and so are left
 	asks    bool          // it may end by asking for a person
+	apart   bool          // IAM's clock and GitLab's differ from ours
 }
 
 // act is something that a person does.

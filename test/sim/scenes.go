@@ -66,6 +66,9 @@ func places() []scene {
 			p.DeleteKey(p.Key.ID)
 		}},
 		{name: "a foreign pair, by force", faults: 1, spare: 1, asks: true, set: foreign, between: unforced},
+		{name: "clocks that differ", faults: 1, apart: true, set: func(p *play) {
+			p.UseKey(p.Key.ID, "s3", "eu-central-1") // before the rotation, which IAM's clock does not show by itself
+		}},
 		{name: "an older deploy job", faults: 1, set: olderJob},
 		{name: "an outcome of the pipeline", faults: 1, fates: mostFates(), set: outcome, between: playJobs},
 		{name: "replies that are late", faults: 1, world: func(o *sandbox.Options) { o.Lateness = 45*time.Second + time.Millisecond }},
