@@ -83,14 +83,17 @@ type run struct {
 	lease   time.Time // until when our lease lasts, once saved
 	began   time.Time
 
-	seen     sight
-	loaded   Record // as the run found it
-	record   Record
-	begun    bool // the intent to create is saved, and nothing was created yet
-	made     madeKey
-	failure  error  // why this run has failed, when what it did last was done
-	said     string // what the step under way has to show for itself
-	warnings []string
+	seen sight
+	// createdAt is when keys were made, of every key that this run has seen: that never
+	// changes, so unlike the rest of what was seen it is not forgotten.
+	createdAt map[string]time.Time
+	loaded    Record // as the run found it
+	record    Record
+	begun     bool // the intent to create is saved, and nothing was created yet
+	made      madeKey
+	failure   error  // why this run has failed, when what it did last was done
+	said      string // what the step under way has to show for itself
+	warnings  []string
 	// ended is the rotation that this run has brought to its end, good or bad, and
 	// that is in the journal no more; succeeded, that nobody was told so before.
 	ended     *Record

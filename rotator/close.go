@@ -165,6 +165,7 @@ func (u *run) resultOf(r Record, v verdict) Result {
 	case PhasePublished, PhaseRedeploying, PhaseRetiring, PhaseSoaking:
 		result.CurrentKeyID = r.NewKeyID
 	}
+	result.CurrentKeyCreatedAt = u.madeAt(r, orElse(result.CurrentKeyID, publishedKeyID(u.observed())))
 	if r.Deployment.Kind != "" {
 		result.Deployment = &r.Deployment
 	}
@@ -175,6 +176,16 @@ func (u *run) resultOf(r Record, v verdict) Result {
 		result.SoakUntil = &r.SoakUntil
 	}
 	return result
+}
+
+// madeAt is when a key was made: as IAM listed it in this run or, of the key that a
+// rotation has made, as its record says; zero when neither tells.
+func (u *run) madeAt(r Record, keyID string) time.Time {
+	at, listed := u.createdAt[keyID]
+	if !listed && keyID != "" && keyID == r.NewKeyID && !slices.Contains(r.KnownKeys, keyID) {
+		return r.CreatingSince
+	}
+	return at
 }
 
 func (u *run) allWarnings(r Record, v verdict) []string {

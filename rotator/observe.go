@@ -163,6 +163,12 @@ func (u *run) lookAtKeys(ctx context.Context) error {
 	}
 	keys, err := u.Keys.List(ctx, u.request.User)
 	u.seen.keys = &keys
+	if u.createdAt == nil {
+		u.createdAt = map[string]time.Time{}
+	}
+	for _, k := range keys {
+		u.createdAt[k.ID] = k.CreatedAt
+	}
 	return err
 }
 

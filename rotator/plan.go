@@ -92,7 +92,7 @@ func (r *Rotator) Resume(ctx context.Context) ([]Result, error) {
 	var all sync.WaitGroup
 	for i, record := range records {
 		if time.Now().Before(record.LookAgain) {
-			results[i] = (&run{request: record.Request, record: record}).result(answer(StatusHeld, "%s", record.Held))
+			results[i] = (&run{Rotator: r, request: record.Request, record: record}).result(answer(StatusHeld, "%s", record.Held))
 			continue
 		}
 		all.Go(func() {

@@ -34,6 +34,9 @@ type Result struct {
 	SoakUntil     *time.Time  `json:"soak_until,omitempty"`
 	Warnings      []string    `json:"warnings"`
 	Steps         []StepTime  `json:"steps"`
+	// CurrentKeyCreatedAt is when the published key was made, on IAM's clock: its age is
+	// a metric. Zero when the run has not seen it.
+	CurrentKeyCreatedAt time.Time `json:"-"`
 }
 
 // Step is one thing that a rotation does.
