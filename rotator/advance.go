@@ -91,8 +91,9 @@ type run struct {
 	record    Record
 	begun     bool // the intent to create is saved, and nothing was created yet
 	made      madeKey
-	failure   error  // why this run has failed, when what it did last was done
-	said      string // what the step under way has to show for itself
+	failure   error     // why this run has failed, when what it did last was done
+	since     time.Time // when the step under way began
+	said      string    // what it has to show for itself
 	warnings  []string
 	// ended is the rotation that this run has brought to its end, good or bad, and
 	// that is in the journal no more; succeeded, that nobody was told so before.

@@ -79,9 +79,8 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 	d := o.deployed
 	switch {
 	case d.State == DeploymentSucceeded || u.request.Redeploy == RedeployNone:
-		if n := len(o.record.Steps); n > 0 && d.Kind != "" {
-			last := o.record.Steps[n-1]
-			u.done(StepAwait, last.At.Add(time.Duration(last.MS)*time.Millisecond))
+		if u.sinceRedeploy(o) {
+			u.done(StepAwait, u.since)
 		}
 		at := d.FinishedAt
 		if at.Before(o.record.PublishedAt) {
@@ -94,6 +93,7 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 		u.seen.forgetAllBut(u.seen.user)
 		return verdict{}, nil
 	case d.State == DeploymentFailed:
+		u.sinceRedeploy(o)
 		return u.redeployFailed(ctx, d, errors.New(v.reason))
 	case d.State == DeploymentNone:
 		u.seen.deployed = nil
@@ -101,6 +101,19 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 	}
 	// It runs, and was found again after a lost reply.
 	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
+}
+
+// sinceRedeploy lets the step under way have begun when the last one ended, maybe in
+// an earlier run: a deployment takes as long as it takes, not as long as the last look
+// at it. It tells whether there was one to wait for.
+func (u *run) sinceRedeploy(o observed) bool {
+	n := len(o.record.Steps)
+	if o.deployed.Kind == "" || n == 0 {
+		return false
+	}
+	last := o.record.Steps[n-1]
+	u.since = last.At.Add(time.Duration(last.MS) * time.Millisecond)
+	return true
 }
 
 // poll waits a little for a deployment that runs, and lets it be looked at again.
