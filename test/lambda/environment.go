@@ -18,7 +18,10 @@ import (
 // maxPayload is Lambda's limit for a synchronous answer.
 const maxPayload = 6 << 20
 
-const functionARN = "arn:aws:lambda:us-east-1:123456789012:function:" + Name
+// ARN is the function's, without a qualifier.
+const ARN = "arn:aws:lambda:us-east-1:" + partialARN
+
+const partialARN = "123456789012:function:" + Name
 
 // environment is one process of the function and the Runtime API made for it
 // alone, so that a dead process cannot answer for the next one.
@@ -41,6 +44,7 @@ type environment struct {
 // invocation is one event on its way.
 type invocation struct {
 	id      string
+	arn     string // that it came to
 	event   []byte
 	timeout time.Duration
 	reply   chan Response // has room for one
@@ -183,7 +187,7 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 	h.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(deadline.UnixMilli(), 10))
-	h.Set("Lambda-Runtime-Invoked-Function-Arn", functionARN)
+	h.Set("Lambda-Runtime-Invoked-Function-Arn", inv.arn)
 	h.Set("Lambda-Runtime-Trace-Id", "Root=1-00000000-"+strings.ReplaceAll(inv.id, "-", "")[:24]+";Sampled=0")
 	_, _ = w.Write(inv.event) // a process that hung up is noticed by its end
 }

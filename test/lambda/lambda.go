@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -26,12 +27,18 @@ type Options struct {
 	Bootstrap string
 	// Env is added, as KEY=VALUE, to what Lambda itself sets. Nothing is inherited.
 	Env []string
+	// Aliases are those that were made of the function. All point at $LATEST, which is
+	// the only version there is.
+	Aliases []string
 	// Timeout is the function's; 0 is Lambda's own default of 3 seconds.
 	Timeout time.Duration
 }
 
 // Name is what the function is called in its ARN, its environment and its URL.
 const Name = "function"
+
+// latest is the qualifier of the version that is not published.
+const latest = "$LATEST"
 
 // initTimeout is what Lambda gives a process until it asks for its first event.
 const initTimeout = 10 * time.Second
@@ -94,13 +101,30 @@ type Response struct {
 // in the function is a Response; an error means that there was no invocation, or
 // that ctx ended it, which kills the process.
 func (f *Function) Invoke(ctx context.Context, event []byte) (Response, error) {
+	return f.invoke(ctx, ARN, event)
+}
+
+// InvokeAs is Invoke through an alias, a version or $LATEST.
+func (f *Function) InvokeAs(ctx context.Context, qualifier string, event []byte) (Response, error) {
+	if !f.has(qualifier) {
+		return Response{}, fmt.Errorf("function not found: %s:%s", ARN, qualifier)
+	}
+	return f.invoke(ctx, ARN+":"+qualifier, event)
+}
+
+// has tells whether a qualifier names something.
+func (f *Function) has(qualifier string) bool {
+	return qualifier == latest || slices.Contains(f.options.Aliases, qualifier)
+}
+
+func (f *Function) invoke(ctx context.Context, arn string, event []byte) (Response, error) {
 	select {
 	case f.busy <- struct{}{}:
 		defer func() { <-f.busy }()
 	case <-ctx.Done():
 		return Response{}, fmt.Errorf("waiting for the invocation before: %w", ctx.Err())
 	}
-	inv := &invocation{id: requestID(), event: event, timeout: f.options.Timeout, reply: make(chan Response, 1)}
+	inv := &invocation{id: requestID(), arn: arn, event: event, timeout: f.options.Timeout, reply: make(chan Response, 1)}
 	env, err := f.handOver(ctx, inv)
 	if err != nil {
 		return Response{}, err

@@ -226,6 +226,63 @@ func TestAMissingBootstrapIsAnError(t *testing.T) {
 	}
 }
 
+func TestAFunctionIsToldByWhichARNItWasInvoked(t *testing.T) {
+	f := start(t, lambda.Options{Aliases: []string{"service-a", "service-b"}})
+	const escaped = "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Afunction"
+	for name, c := range map[string]struct {
+		url    string
+		status int
+		suffix string // of the ARN
+		says   string // when it is an error
+	}{
+		"by its name":                          {"function/invocations", 200, ":function:function", ""},
+		"by its ARN":                           {lambda.ARN + "/invocations", 200, ":function:function", ""},
+		"by its escaped ARN":                   {escaped + "/invocations", 200, ":function:function", ""},
+		"by account and name":                  {"123456789012:function:function/invocations", 200, ":function:function", ""},
+		"by name and alias":                    {"function:service-a/invocations", 200, ":function:function:service-a", ""},
+		"by ARN and alias":                     {lambda.ARN + ":service-a/invocations", 200, ":function:function:service-a", ""},
+		"by escaped ARN and alias":             {escaped + "%3Aservice-b/invocations", 200, ":function:function:service-b", ""},
+		"by account, name and alias":           {"123456789012:function:function:service-b/invocations", 200, ":function:function:service-b", ""},
+		"with the alias as parameter":          {"function/invocations?Qualifier=service-b", 200, ":function:function:service-b", ""},
+		"with the alias twice":                 {"function:service-a/invocations?Qualifier=service-a", 200, ":function:function:service-a", ""},
+		"with $LATEST as parameter":            {"function/invocations?Qualifier=%24LATEST", 200, ":function:function:$LATEST", ""},
+		"by name and $LATEST":                  {"function:$LATEST/invocations", 200, ":function:function:$LATEST", ""},
+		"with two aliases":                     {"function:service-a/invocations?Qualifier=service-b", 400, "", "InvalidParameterValueException"},
+		"with an alias that nobody made":       {"function:service-c/invocations", 404, "", "ResourceNotFoundException"},
+		"with a parameter that nobody made":    {"function/invocations?Qualifier=service-c", 404, "", "ResourceNotFoundException"},
+		"with a version that nobody published": {"function:1/invocations", 404, "", "ResourceNotFoundException"},
+		"with half an alias":                   {"function:service/invocations", 404, "", "ResourceNotFoundException"},
+		"with an empty alias":                  {"function:/invocations", 404, "", "ResourceNotFoundException"},
+		"by the ARN of another account":        {"arn:aws:lambda:us-east-1:210987654321:function:function/invocations", 404, "", "ResourceNotFoundException"},
+		"by a longer name":                     {"functions/invocations", 404, "", "ResourceNotFoundException"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.URL()+"/2015-03-31/functions/"+c.url, strings.NewReader(`"tell"`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer got.Body.Close()
+			var a answer
+			if err := json.NewDecoder(got.Body).Decode(&a); err != nil {
+				t.Fatal(err)
+			}
+			if got.StatusCode != c.status || !strings.HasSuffix(a.ARN, c.suffix) || got.Header.Get("X-Amzn-Errortype") != c.says {
+				t.Errorf("got %s, ARN %q, error %q", got.Status, a.ARN, got.Header.Get("X-Amzn-Errortype"))
+			}
+		})
+	}
+	if r, err := f.InvokeAs(t.Context(), "service-a", []byte(`"tell"`)); err != nil || !strings.Contains(string(r.Payload), lambda.ARN+":service-a") {
+		t.Errorf("through an alias: %s, %v", r.Payload, err)
+	}
+	if _, err := f.InvokeAs(t.Context(), "service-c", []byte(`"tell"`)); err == nil {
+		t.Error("an alias that nobody made was invoked")
+	}
+}
+
 func TestTheInvokeAPIAnswersLikeLambda(t *testing.T) {
 	f := start(t, lambda.Options{})
 	for name, c := range map[string]struct {
