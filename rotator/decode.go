@@ -29,8 +29,9 @@ func DecodeEvent(data []byte) (Event, error) {
 		return Event{}, err
 	}
 	if _, ok := fields["detail-type"]; ok {
-		if fields, err = decodeObject(fields["detail"]); err != nil {
-			return Event{}, &RequestError{[]string{"the detail of the EventBridge event must be a request, a JSON object"}}
+		detail := fields["detail"]
+		if fields, err = decodeObject(detail); err != nil || len(fields) == 0 {
+			return Event{}, &RequestError{[]string{envelopeFault(detail, err == nil)}}
 		}
 	}
 	if action, ok := fields["action"]; ok {
@@ -41,6 +42,15 @@ func DecodeEvent(data []byte) (Event, error) {
 	}
 	r, err := decodeRequest(fields)
 	return Event{Request: r}, err
+}
+
+// envelopeFault says what is wrong with the detail of an EventBridge event. A rule
+// whose target was given no input sends {}, a schedule of EventBridge Scheduler "{}".
+func envelopeFault(detail json.RawMessage, empty bool) string {
+	if empty || len(detail) == 0 || string(detail) == `"{}"` {
+		return `the detail of the EventBridge event is empty: set the input of the rule's target to a request, such as {"user":"NAME","project_id":NUMBER}`
+	}
+	return "the detail of the EventBridge event must be a request, a JSON object"
 }
 
 func decodeObject(data []byte) (map[string]json.RawMessage, error) {
