@@ -25,10 +25,11 @@ func (u *run) act(ctx context.Context, o observed, v verdict) (verdict, error) {
 		StepRestart:       u.restart,
 		StepFinish:        u.finish,
 	}
+	rotation := u.record.RotationID // the last step closes the record
 	u.since, u.said = time.Now(), v.reason
 	u.watch(Progress{Step: v.step, State: StepStarted, Detail: v.reason})
 	next, err := steps[v.step](ctx, o, v)
-	p := Progress{Step: v.step, State: StepDone, Detail: u.said, Elapsed: time.Since(u.since)}
+	p := Progress{RotationID: rotation, Step: v.step, State: StepDone, Detail: u.said, Elapsed: time.Since(u.since)}
 	switch {
 	case err != nil:
 		p.State, p.Detail, err = StepFailed, err.Error(), u.failed(v.step, err)

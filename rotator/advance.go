@@ -312,6 +312,6 @@ func (u *run) watch(p Progress) {
 	if u.Watch == nil {
 		return
 	}
-	p.User, p.RotationID = u.request.User, u.record.RotationID
+	p.User, p.RotationID = u.request.User, orElse(p.RotationID, u.record.RotationID)
 	u.Watch(p)
 }

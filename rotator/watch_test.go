@@ -37,6 +37,23 @@ func TestADeploymentTakesAsLongAsItTakesAndNotAsLongAsTheLastLookAtIt(t *testing
 	})
 }
 
+func TestEveryStepTellsWhichRotationItBelongsTo(t *testing.T) {
+	perform(t, func(s *stage) {
+		var told []rotator.Progress
+		r := s.rotator()
+		r.Watch = func(p rotator.Progress) { told = append(told, p) }
+		result := s.wants(s.advance(r, s.request), rotator.StatusRotated)
+		for i, p := range told[1:] { // when the first one, begin, is started, there is no id yet
+			if p.RotationID != result.RotationID || p.User != serviceUser {
+				t.Errorf("%d: %s %s is of rotation %q of %s, want %s", i+1, p.Step, p.State, p.RotationID, p.User, result.RotationID)
+			}
+		}
+		if last := told[len(told)-1]; last.Step != rotator.StepDelete || last.State != rotator.StepDone || told[0].Step != rotator.StepBegin {
+			t.Errorf("from %s to %s %s", told[0].Step, last.Step, last.State)
+		}
+	})
+}
+
 func TestADeploymentIsTimedAcrossRuns(t *testing.T) {
 	perform(t, func(s *stage) {
 		s.QueueOutcomes(4711, sandbox.Manual)
