@@ -78,16 +78,27 @@ type results struct {
 }
 
 // serve is what an event does, in Lambda and for the command handle: the answer is a
-// rotator.Result or results. The error is that of a refused or failed one.
-func serve(ctx context.Context, r *rotator.Rotator, event []byte) (any, error) {
-	e, err := rotator.DecodeEvent(event)
+// rotator.Result or results. The error is that of a refused or failed one. A fault is
+// why the event may not be served.
+func serve(ctx context.Context, r *rotator.Rotator, e rotator.Event, fault error) (any, error) {
 	switch {
-	case err != nil:
-		return rotator.Invalid(e.Request, err)
+	case fault != nil:
+		return rotator.Invalid(e.Request, fault)
 	case e.FollowUp:
 		return resume(ctx, r)
 	}
 	return r.Advance(ctx, e.Request)
+}
+
+// resultsOf are the results that an answer holds.
+func resultsOf(answer any) []rotator.Result {
+	switch a := answer.(type) {
+	case rotator.Result:
+		return []rotator.Result{a}
+	case results:
+		return a.Results
+	}
+	return nil
 }
 
 func resume(ctx context.Context, r *rotator.Rotator) (results, error) {

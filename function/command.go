@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"credential-rotator/rotator"
@@ -186,20 +187,26 @@ func (u *session) resume(ctx context.Context) error {
 	return writeResults(u.streams.out, all.Results)
 }
 
-// handle does what the function would do.
+// handle does what the function would do. Its log is for a person, and the metrics
+// stand beside it: stdout is for the answer.
 func (u *session) handle(ctx context.Context) error {
-	view := newView(u.streams.err, true, u.environ)
-	c, r, err := u.start(ctx, view.step)
+	errs := lines{&sync.Mutex{}, u.streams.err}
+	m := &metrics{out: errs}
+	view := newView(errs, true, u.environ)
+	c, r, err := u.start(ctx, watchers(view.step, m.step))
 	if err != nil {
 		return err
 	}
+	m.namespace, m.function = c.MetricsNamespace, c.FunctionName
 	event, err := io.ReadAll(io.LimitReader(u.streams.in, rotator.MaxEventBytes+1))
 	if err != nil {
 		return fmt.Errorf("reading standard input: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.RunTimeout)
 	defer cancel()
-	answer, err := serve(ctx, r, event)
+	e, fault := rotator.DecodeEvent(event)
+	answer, err := serve(ctx, r, e, fault)
+	m.results(resultsOf(answer))
 	switch a := answer.(type) {
 	case rotator.Result:
 		u.code = exitOf(a.Status)

@@ -36,8 +36,11 @@ type config struct {
 	RunTimeout     time.Duration `env:"RUN_TIMEOUT" envDefault:"30m"` // of the command; a function has Lambda's
 	OrphanAge      time.Duration `env:"ORPHAN_AGE" envDefault:"20m"`
 
-	EventBus string `env:"EVENT_BUS"` // off when empty
-	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
+	EventBus         string `env:"EVENT_BUS"`         // off when empty
+	MetricsNamespace string `env:"METRICS_NAMESPACE"` // off when empty
+	LogLevel         string `env:"LOG_LEVEL" envDefault:"info"`
+
+	FunctionName string `env:"AWS_LAMBDA_FUNCTION_NAME" envDefault:"command"` // set by Lambda
 }
 
 // journal is where the journal is, once JOURNAL is understood.
@@ -70,6 +73,7 @@ func loadConfig(environ []string) (config, error) {
 	_, err = c.journalAt()
 	must(err == nil, "%v", err)
 	must(vars["AWS_REGION"] != "" || vars["AWS_DEFAULT_REGION"] != "" || vars["AWS_PROFILE"] != "" || hasAWSConfig(vars), "AWS_REGION is not set: IAM is global, but STS and the journal are asked in a region")
+	must(c.MetricsNamespace == "" || isNamespace(c.MetricsNamespace), "METRICS_NAMESPACE must be 1 to 255 of A-Z a-z 0-9 . - _ / # : and space, and begin neither with AWS/ nor with a colon, unlike %q", c.MetricsNamespace)
 	must(levels()[strings.ToLower(c.LogLevel)] != nil, "LOG_LEVEL must be debug, info, warn or error, not %q", c.LogLevel)
 	region := regexp.MustCompile(`^[a-z]{2}[a-z-]*-[a-z]+-[0-9]+$`)
 	for _, r := range c.ProbeRegions {

@@ -18,7 +18,7 @@ func TestWhatTheEnvironmentDoesNotSayHasADefault(t *testing.T) {
 	for name, environ := range map[string][]string{
 		"not set": least(),
 		"empty": least("GITLAB_URL=", "JOURNAL=", "PROBE_DELAY=", "PROBE_INTERVAL=", "PROBE_SUCCESSES=", "PROBE_TIMEOUT=", "PROBE_REGIONS=",
-			"POLL_INTERVAL=", "RUN_TIMEOUT=", "ORPHAN_AGE=", "EVENT_BUS=", "LOG_LEVEL=", "GITLAB_TOKEN_SECRET=", "GITLAB_TOKEN_PARAMETER="),
+			"POLL_INTERVAL=", "RUN_TIMEOUT=", "ORPHAN_AGE=", "EVENT_BUS=", "METRICS_NAMESPACE=", "LOG_LEVEL=", "GITLAB_TOKEN_SECRET=", "GITLAB_TOKEN_PARAMETER="),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -29,8 +29,8 @@ func TestWhatTheEnvironmentDoesNotSayHasADefault(t *testing.T) {
 			if c.GitLabToken.Reveal() != "glpat-something" {
 				t.Error("the token is not the one that was set")
 			}
-			if c.GitLabURL != "https://gitlab.com" || c.LogLevel != "info" || c.EventBus != "" || len(c.ProbeRegions) > 0 {
-				t.Errorf("GITLAB_URL %q, LOG_LEVEL %q, EVENT_BUS %q, PROBE_REGIONS %q", c.GitLabURL, c.LogLevel, c.EventBus, c.ProbeRegions)
+			if c.GitLabURL != "https://gitlab.com" || c.LogLevel != "info" || c.EventBus != "" || c.MetricsNamespace != "" || len(c.ProbeRegions) > 0 {
+				t.Errorf("GITLAB_URL %q, LOG_LEVEL %q, EVENT_BUS %q, METRICS_NAMESPACE %q, PROBE_REGIONS %q", c.GitLabURL, c.LogLevel, c.EventBus, c.MetricsNamespace, c.ProbeRegions)
 			}
 			p := c.pace()
 			for what, got := range map[string][2]time.Duration{
@@ -70,7 +70,7 @@ func TestEveryFaultOfTheConfigurationIsToldAtOnce(t *testing.T) {
 	_, err := loadConfig([]string{
 		"GITLAB_TOKEN=glpat-secret-value", "GITLAB_TOKEN_SECRET=gitlab/token", "GITLAB_URL=gitlab.com", "JOURNAL=/tmp/journal.db",
 		"PROBE_DELAY=soon", "PROBE_INTERVAL=-1s", "PROBE_SUCCESSES=several", "PROBE_TIMEOUT=0s",
-		"POLL_INTERVAL=0s", "RUN_TIMEOUT=half an hour", "ORPHAN_AGE=-1s", "LOG_LEVEL=loud", "HOME=/nowhere",
+		"POLL_INTERVAL=0s", "RUN_TIMEOUT=half an hour", "ORPHAN_AGE=-1s", "LOG_LEVEL=loud", "METRICS_NAMESPACE=AWS/Lambda", "HOME=/nowhere",
 	})
 	if err == nil {
 		t.Fatal("all of this was accepted")
@@ -79,7 +79,7 @@ func TestEveryFaultOfTheConfigurationIsToldAtOnce(t *testing.T) {
 		"which GitLab token is meant", `GITLAB_URL must be https://HOST[/PATH]`, `JOURNAL must be dynamodb://TABLE or file:///PATH, not "/tmp/journal.db"`,
 		"PROBE_DELAY must be a duration such as 30s or 5m", "PROBE_INTERVAL must be 0 or longer, not -1s", "PROBE_SUCCESSES must be a whole number",
 		"PROBE_TIMEOUT must be longer than 0, not 0s", "POLL_INTERVAL must be longer than 0", "RUN_TIMEOUT must be a duration", "ORPHAN_AGE must be longer than 0",
-		"AWS_REGION is not set", "LOG_LEVEL must be debug, info, warn or error",
+		"AWS_REGION is not set", "LOG_LEVEL must be debug, info, warn or error", "METRICS_NAMESPACE must be 1 to 255 of",
 	} {
 		if n := strings.Count(err.Error(), want); n != 1 {
 			t.Errorf("%q is told %d times in: %v", want, n, err)
@@ -180,6 +180,34 @@ func TestTheJournalIsATableOrAnAbsolutePath(t *testing.T) {
 	}
 }
 
+func TestTheMetricsNamespaceIsOneThatCloudWatchAllows(t *testing.T) {
+	t.Parallel()
+	for namespace, ok := range map[string]bool{
+		"CredentialRotator":      true,
+		"Shop/Keys #1_a.b-c:d":   true,
+		"aws/keys":               true,
+		"AWSKeys":                true,
+		"7":                      true,
+		strings.Repeat("x", 255): true,
+		strings.Repeat("x", 256): false,
+		"AWS/Lambda":             false,
+		"AWS/":                   false,
+		":keys":                  false,
+		" ":                      false,
+		"keys\n":                 false,
+		"keys\t1":                false,
+		"schlüssel":              false,
+		"keys,more":              false,
+		"\"keys\"":               false,
+		"keys\x7f":               false,
+	} {
+		_, err := loadConfig(least("METRICS_NAMESPACE=" + namespace))
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "METRICS_NAMESPACE must be 1 to 255 of A-Z a-z 0-9") {
+			t.Errorf("%q: accepted is %t, want %t (%v)", namespace, err == nil, ok, err)
+		}
+	}
+}
+
 func TestTheRegionMayComeFromAProfile(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
@@ -206,7 +234,7 @@ func TestTheRegionMayComeFromAProfile(t *testing.T) {
 func TestTheFunctionKeepsItsJournalInDynamoDB(t *testing.T) {
 	t.Parallel()
 	for _, journal := range []string{"", "file:///tmp/journal.db"} {
-		_, err := newHandler(least("JOURNAL="+journal), nil)(t.Context(), []byte(`{"user":"svc-billing","project_id":4711}`))
+		_, err := newHandler(least("JOURNAL="+journal), streams{})(t.Context(), []byte(`{"user":"svc-billing","project_id":4711}`))
 		if err == nil || !strings.Contains(err.Error(), "JOURNAL must be dynamodb://TABLE: a function keeps no files") {
 			t.Errorf("JOURNAL=%s: %v", journal, err)
 		}
@@ -215,7 +243,7 @@ func TestTheFunctionKeepsItsJournalInDynamoDB(t *testing.T) {
 
 func TestAWrongConfigurationIsTheFunctionsAnswerToEveryEvent(t *testing.T) {
 	t.Parallel()
-	h := newHandler([]string{"GITLAB_TOKEN=glpat-secret-value", "GITLAB_TOKEN_SECRET=x", "LOG_LEVEL=loud"}, nil)
+	h := newHandler([]string{"GITLAB_TOKEN=glpat-secret-value", "GITLAB_TOKEN_SECRET=x", "LOG_LEVEL=loud"}, streams{})
 	for range 2 {
 		answer, err := h(t.Context(), []byte(`{"action":"follow_up"}`))
 		if answer != nil || err == nil || !strings.Contains(err.Error(), "LOG_LEVEL") || !strings.Contains(err.Error(), "AWS_REGION") {

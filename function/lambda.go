@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
@@ -17,7 +17,7 @@ type handler func(context.Context, json.RawMessage) (any, error)
 
 // newHandler wires the function once per cold start. A configuration that is wrong
 // is the answer to every event: a function that dies at its start tells nobody why.
-func newHandler(environ []string, logs io.Writer) handler {
+func newHandler(environ []string, s streams) handler {
 	c, err := loadConfig(environ)
 	if err == nil && !strings.HasPrefix(c.Journal, "dynamodb://") {
 		err = errors.New("the configuration is wrong: JOURNAL must be dynamodb://TABLE: a function keeps no files")
@@ -29,16 +29,20 @@ func newHandler(environ []string, logs io.Writer) handler {
 	if err != nil {
 		return func(context.Context, json.RawMessage) (any, error) { return nil, err }
 	}
-	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: levels()[strings.ToLower(c.LogLevel)]}))
+	var mu sync.Mutex // Lambda reads both streams into one log
+	log := slog.New(slog.NewJSONHandler(lines{&mu, s.err}, &slog.HandlerOptions{Level: levels()[strings.ToLower(c.LogLevel)]}))
+	m := &metrics{lines{&mu, s.out}, c.MetricsNamespace, c.FunctionName}
 	return func(ctx context.Context, event json.RawMessage) (any, error) {
 		id := requestID(ctx)
 		log := log.With("request_id", id)
-		r, err := a.rotator("lambda/"+id, logSteps(log))
+		r, err := a.rotator("lambda/"+id, watchers(logSteps(log), m.step))
 		if err != nil {
 			return nil, err
 		}
-		answer, err := serve(ctx, r, event)
+		e, fault := rotator.DecodeEvent(event)
+		answer, err := serve(ctx, r, e, fault)
 		logAnswer(log, answer)
+		m.results(resultsOf(answer))
 		if err != nil {
 			return nil, err
 		}
@@ -53,16 +57,18 @@ func requestID(ctx context.Context) string {
 	return ""
 }
 
+// watchers tells each of several of every step.
+func watchers(all ...func(rotator.Progress)) func(rotator.Progress) {
+	return func(p rotator.Progress) {
+		for _, watch := range all {
+			watch(p)
+		}
+	}
+}
+
 // logAnswer logs every result, also those that the caller gets as an error.
 func logAnswer(log *slog.Logger, answer any) {
-	all := results{}
-	switch a := answer.(type) {
-	case rotator.Result:
-		all.Results = []rotator.Result{a}
-	case results:
-		all = a
-	}
-	for _, r := range all.Results {
+	for _, r := range resultsOf(answer) {
 		log.Info("result", "result", r)
 	}
 }

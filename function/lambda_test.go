@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"credential-rotator/rotator"
+	"credential-rotator/test/lambda"
 	"credential-rotator/test/sandbox"
 )
 
@@ -85,6 +86,8 @@ type function struct {
 	t       *testing.T
 	table   *table
 	handler handler
+	arn     string // that it is invoked as
+	out     *bytes.Buffer
 	logs    *bytes.Buffer
 }
 
@@ -92,7 +95,7 @@ type function struct {
 // not run beside others.
 func deploy(t *testing.T, more ...string) *function {
 	t.Helper()
-	f := &function{stage: stageFor(t), t: t, table: &table{items: map[string]map[string]map[string]string{}}, logs: &bytes.Buffer{}}
+	f := &function{stage: stageFor(t), t: t, table: &table{items: map[string]map[string]map[string]string{}}, arn: lambda.ARN, out: &bytes.Buffer{}, logs: &bytes.Buffer{}}
 	dynamodb := httptest.NewServer(f.table)
 	t.Cleanup(dynamodb.Close)
 	environ := append(f.environ(), "JOURNAL=dynamodb://credential-rotator", "AWS_ENDPOINT_URL_DYNAMODB="+dynamodb.URL)
@@ -101,9 +104,9 @@ func deploy(t *testing.T, more ...string) *function {
 		name, value, _ := strings.Cut(assignment, "=")
 		t.Setenv(name, value)
 	}
-	f.handler = newHandler(environ, f.logs)
+	f.handler = newHandler(environ, streams{out: f.out, err: f.logs})
 	t.Cleanup(func() {
-		f.hear(f.logs.String(), f.table.text())
+		f.hear(f.out.String(), f.logs.String(), f.table.text())
 		if faults := f.faults(); len(faults) > 0 {
 			t.Error(strings.Join(faults, "\n"))
 		}
@@ -117,7 +120,7 @@ func (f *function) invoke(event string, within time.Duration) (string, error) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), within)
 	defer cancel()
-	ctx = lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: "1f2e3d4c"})
+	ctx = lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: "1f2e3d4c", InvokedFunctionArn: f.arn})
 	answer, err := f.handler(ctx, json.RawMessage(event))
 	if err != nil {
 		f.hear(err.Error())

@@ -18,7 +18,7 @@ var version = "dev"
 
 func main() {
 	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
-		lambda.Start(newHandler(os.Environ(), os.Stderr))
+		lambda.Start(newHandler(os.Environ(), streams{out: os.Stdout, err: os.Stderr}))
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
