@@ -33,13 +33,16 @@ func newHandler(environ []string, s streams) handler {
 	log := slog.New(slog.NewJSONHandler(lines{&mu, s.err}, &slog.HandlerOptions{Level: levels()[strings.ToLower(c.LogLevel)]}))
 	m := &metrics{lines{&mu, s.out}, c.MetricsNamespace, c.FunctionName}
 	return func(ctx context.Context, event json.RawMessage) (any, error) {
-		id := requestID(ctx)
+		id, arn := invocation(ctx)
 		log := log.With("request_id", id)
 		r, err := a.rotator("lambda/"+id, watchers(logSteps(log), m.step))
 		if err != nil {
 			return nil, err
 		}
 		e, fault := rotator.DecodeEvent(event)
+		if fault == nil {
+			fault = allowed(arn, e)
+		}
 		answer, err := serve(ctx, r, e, fault)
 		logAnswer(log, answer)
 		m.results(resultsOf(answer))
@@ -50,11 +53,12 @@ func newHandler(environ []string, s streams) handler {
 	}
 }
 
-func requestID(ctx context.Context) string {
+// invocation is what Lambda says about one: its id, and the ARN that it came to.
+func invocation(ctx context.Context) (id, arn string) {
 	if lc, ok := lambdacontext.FromContext(ctx); ok {
-		return lc.AwsRequestID
+		return lc.AwsRequestID, lc.InvokedFunctionArn
 	}
-	return ""
+	return "", ""
 }
 
 // watchers tells each of several of every step.
