@@ -18,20 +18,26 @@ import (
 // allowed says why an event may not be served that came to an ARN of this function.
 // Without a qualifier everything is served: that is how EventBridge's rules invoke it.
 func allowed(arn string, e rotator.Event) error {
-	const unqualified = 7 // arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME
-	parts := strings.Split(arn, ":")
-	switch n := len(parts); {
-	case n == unqualified, n == unqualified+1 && parts[unqualified] == "$LATEST":
+	switch q := qualifier(arn); {
+	case q == "", q == "$LATEST":
 		return nil
-	case n != unqualified+1:
-		return fmt.Errorf("the function was invoked as %q, which is no ARN of a function: whom it may serve cannot be told", arn)
 	case e.FollowUp:
-		return fmt.Errorf("the alias %s serves one user, and a follow-up advances all: invoke the function without a qualifier", parts[unqualified])
-	case parts[unqualified] != aliasOf(e.Request.User):
+		return fmt.Errorf("the alias %s serves one user, and a follow-up advances all: invoke the function without a qualifier", q)
+	case q != aliasOf(e.Request.User):
 		// A version's number lands here as well: it is no user's alias.
-		return fmt.Errorf("the qualifier %s is not the alias of user %s: invoke the function as %s, or without a qualifier", parts[unqualified], e.Request.User, aliasOf(e.Request.User))
+		return fmt.Errorf("the qualifier %s is not the alias of user %s: invoke the function as %s, or without a qualifier", q, e.Request.User, aliasOf(e.Request.User))
 	}
 	return nil
+}
+
+// qualifier is what follows the name in arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME.
+func qualifier(arn string) string {
+	const unqualified = 7
+	parts := strings.SplitN(arn, ":", unqualified+1)
+	if len(parts) <= unqualified {
+		return ""
+	}
+	return parts[unqualified]
 }
 
 // aliasOf is the name of a user's alias. The Terraform module service-account makes it

@@ -111,7 +111,7 @@ func TestAUserIsRotatedThroughItsAliasAndWithoutOne(t *testing.T) {
 	}
 }
 
-func TestAnARNThatIsNoneServesNobody(t *testing.T) {
+func TestOnlyTheQualifierOfAnARNNarrowsWhomItServes(t *testing.T) {
 	t.Parallel()
 	e, err := rotator.DecodeEvent([]byte(tick))
 	if err != nil {
@@ -123,12 +123,12 @@ func TestAnARNThatIsNoneServesNobody(t *testing.T) {
 		lambda.ARN + ":" + billing:     true,
 		lambda.ARN + ":" + elsewhere:   false,
 		lambda.ARN + ":1":              false,
-		lambda.ARN + ":":               false,
+		lambda.ARN + ":":               true,
 		lambda.ARN + ":service-":       false,
 		lambda.ARN + ":a:b":            false,
 		lambda.ARN + ":$LATEST:" + "x": false,
-		"":                             false,
-		"function":                     false,
+		"":                             true,
+		"function":                     true, // no ARN, so without a qualifier
 	} {
 		if err := allowed(arn, e); (err == nil) != ok {
 			t.Errorf("%s: %v", arn, err)
