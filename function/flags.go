@@ -90,7 +90,7 @@ func (a *arguments) flags() *flag.FlagSet {
 			return nil
 		})
 	}
-	for _, field := range []string{"project_id", "max_age_days", "lead_days", "overlap_hours", "soak_hours"} {
+	for _, field := range []string{"project_id", "max_age_days", "lead_days", "overlap_hours", "soak_hours", "caller_job_id"} {
 		flags.Func(flagOf(field), "", func(s string) error {
 			n, err := strconv.ParseInt(s, 10, 64)
 			if err != nil {
@@ -147,7 +147,7 @@ func flagOf(field string) string { return strings.ReplaceAll(field, "_", "-") }
 // fault begins with, and every other of several words, is a flag.
 func inFlags(invalid *rotator.RequestError) string {
 	flag := func(name string) string { return "--" + flagOf(name) }
-	fields := regexp.MustCompile(`\b(environment_scope|(access_key_id|secret_access_key)_variable|(max_age|lead)_days|(overlap|soak)_hours|project_id|retire_key)\b`)
+	fields := regexp.MustCompile(`\b(environment_scope|(access_key_id|secret_access_key)_variable|(max_age|lead)_days|(overlap|soak)_hours|project_id|retire_key|caller_job_id)\b`)
 	told := rotator.RequestError{Faults: slices.Clone(invalid.Faults)}
 	for i, fault := range told.Faults {
 		name, rest, _ := strings.Cut(fault, " ")

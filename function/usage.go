@@ -24,6 +24,7 @@ Flags, which are the fields of a request:
     --soak-hours N                     how long the old key stays inactive before it is deleted (0)
     --force                            rotate though it is not due; end a soak
     --retire-key ID                    a key that is in the way and may be retired
+    --caller-job-id N                  the CI job that asks and waits: it is not waited for
 
 And:
     --wait TIME                        of rotate: go on for so long while it is waiting

@@ -687,6 +687,41 @@ func TestAJobThatBeganBeforePublishingIsWaitedFor(t *testing.T) {
 	})
 }
 
+func TestTheJobThatAsksForARotationDoesNotHoldItUp(t *testing.T) {
+	perform(t, func(s *stage) {
+		spec := sandbox.JobSpec{Name: "rotate", KeyIDVariable: idVariable, SecretVariable: secretVariable}
+		s.request.CallerJobID = s.RunningJob(4711, spec, time.Hour)
+		s.NeverUses(s.request.CallerJobID)
+		spec.Name = "migrate"
+		other := s.RunningJob(4711, spec, 3*time.Hour)
+		result := s.wants(s.forced(), rotator.StatusWaiting, "migrate")
+		if strings.Contains(result.Reason, "rotate (") {
+			t.Errorf("it waits for who waits for it: %s", result.Reason)
+		}
+		s.EndJob(other, nil)
+		s.wants(s.resume()[serviceUser], rotator.StatusRotated, "forced") // who asks is in the journal
+		s.has(statuses{s.works(): active})
+	})
+}
+
+// A rotation that began by its schedule waits for the older job; then that job asks.
+func TestAJobThatAsksWhileARotationIsInFlightDoesNotHoldItUp(t *testing.T) {
+	for name, force := range map[string]bool{"in passing": false, "by force": true} {
+		t.Run(name, func(t *testing.T) {
+			perform(t, func(s *stage) {
+				spec := sandbox.JobSpec{Name: "rotate", KeyIDVariable: idVariable, SecretVariable: secretVariable}
+				job := s.RunningJob(4711, spec, time.Hour)
+				s.NeverUses(job)
+				s.wants(s.run(), rotator.StatusWaiting, "rotate (")
+				asked := s.request
+				asked.CallerJobID, asked.Force = job, force
+				s.wants(s.advance(s.rotator(), asked), rotator.StatusRotated)
+				s.has(statuses{s.works(): active})
+			})
+		})
+	}
+}
+
 func TestAnOldKeyIsRetiredWhenItHasBeenQuietForAsLongAsTheOverlap(t *testing.T) {
 	perform(t, func(s *stage) {
 		s.request.OverlapHours = 6
@@ -1205,7 +1240,7 @@ func TestTheResultReadsAsTheContractSays(t *testing.T) {
 
 func TestTheRequestReadsAsTheContractSays(t *testing.T) {
 	want := []string{
-		"access_key_id_variable", "environment", "environment_scope", "fallback", "force", "lead_days", "max_age_days",
+		"access_key_id_variable", "caller_job_id", "environment", "environment_scope", "fallback", "force", "lead_days", "max_age_days",
 		"overlap_hours", "project_id", "redeploy", "ref", "retire_key", "secret_access_key_variable", "soak_hours", "user",
 	}
 	if diff := cmp.Diff(want, fieldsOf(t, rotator.DefaultRequest())); diff != "" {

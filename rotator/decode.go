@@ -144,6 +144,7 @@ func (r *Request) fields() map[string]any {
 		"soak_hours":                 &r.SoakHours,
 		"force":                      &r.Force,
 		"retire_key":                 &r.RetireKey,
+		"caller_job_id":              &r.CallerJobID,
 	}
 }
 

@@ -70,6 +70,7 @@ func TestEveryFieldOfAnEventIsRead(t *testing.T) {
 		"soak_hours":                 {`"soak_hours":48`, func(r *rotator.Request) { r.SoakHours = 48 }},
 		"force":                      {`"force":true`, func(r *rotator.Request) { r.Force = true }},
 		"retire_key":                 {`"retire_key":"AKIAOTHEROTHEROTHER4"`, func(r *rotator.Request) { r.RetireKey = "AKIAOTHEROTHEROTHER4" }},
+		"caller_job_id":              {`"caller_job_id":9876543210`, func(r *rotator.Request) { r.CallerJobID = 9876543210 }},
 		"redeploy deployment and fallback": {
 			`"redeploy":"deployment","environment":"production","fallback":"pipeline"`,
 			func(r *rotator.Request) {
@@ -335,6 +336,11 @@ func TestRangesHoldAtBothEdges(t *testing.T) {
 			good: []string{`"retire_key":"AKIAOTHEROTHEROTHER4"`, `"retire_key":"` + long("A", 16) + `"`, `"retire_key":"` + long("A", 128) + `"`},
 			bad:  []string{`"retire_key":"` + long("A", 15) + `"`, `"retire_key":"` + long("A", 129) + `"`, `"retire_key":"AKIA OTHER OTHER OTHER"`},
 			says: "retire_key must be an access key id",
+		},
+		"caller_job_id": {
+			good: []string{`"caller_job_id":0`, `"caller_job_id":9007199254740993`},
+			bad:  []string{`"caller_job_id":-1`},
+			says: "caller_job_id must be the id of the CI job",
 		},
 	}
 	for name, c := range cases {

@@ -1,6 +1,7 @@
 package rotator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -140,12 +141,13 @@ func (u *run) lookAtUser(ctx context.Context) error {
 	case r.InFlight() && r.Request.Place() == u.request.Place() && !u.request.Force:
 		// A rotation ends by the rules that it began with: whoever asks by hand, in
 		// passing, does not loosen them. Force takes the new ones.
-		retire := orElse(u.request.RetireKey, r.Request.RetireKey)
+		retire, caller := orElse(u.request.RetireKey, r.Request.RetireKey), cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
 		u.request = r.Request
-		u.request.RetireKey = retire
+		u.request.RetireKey, u.request.CallerJobID = retire, caller
 	case r.InFlight() && r.UniqueID == u.seen.user.UniqueID: // by force, but not at the expense of the proof
 		u.request.OverlapHours = max(u.request.OverlapHours, r.Request.OverlapHours)
 		u.request.Environment = orElse(u.request.Environment, r.Request.Environment)
+		u.request.CallerJobID = cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
 	}
 	return nil
 }
@@ -239,7 +241,7 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 
 func (u *run) redeploy() Redeploy {
 	r := u.record
-	d := Redeploy{ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment, PublishedAt: r.PublishedAt, After: r.Mark}
+	d := Redeploy{ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment, PublishedAt: r.PublishedAt, After: r.Mark, CallerJob: u.request.CallerJobID}
 	if r.Phase == PhaseRedeploying && r.Deployment.Kind == "pipeline" {
 		d.ID = r.Deployment.ID
 	}

@@ -181,7 +181,7 @@ type Redeployer interface {
 	// after publishing serves as well, whoever made it.
 	Check(ctx context.Context, r Redeploy) (Deployment, error)
 	// Holders lists the running jobs that began before PublishedAt, and so may
-	// hold the previous key.
+	// hold the previous key, but for CallerJob.
 	Holders(ctx context.Context, r Redeploy) ([]Job, error)
 }
 
@@ -193,6 +193,7 @@ type Redeploy struct {
 	PublishedAt time.Time // GitLab's clock
 	After       int64     // the mark: pipelines above it that are nobody's children began after publishing
 	ID          int64     // the pipeline, 0 when not known
+	CallerJob   int64     // the job that waits for this rotation, 0 for none
 }
 
 // DeploymentState is what a status of GitLab means for a rotation.

@@ -32,6 +32,9 @@ type Request struct {
 	SoakHours               int    `json:"soak_hours"`
 	Force                   bool   `json:"force"`
 	RetireKey               string `json:"retire_key"`
+	// CallerJobID is the CI job that asks for this rotation and waits for it: it holds
+	// the old key and does not use it. 0: no job does.
+	CallerJobID int64 `json:"caller_job_id"`
 }
 
 // DefaultRequest is a request in which only User and ProjectID are missing.
@@ -120,6 +123,7 @@ func (r Request) Validate() error {
 	must(isHours(r.OverlapHours), "overlap_hours must be 0 to 720, not %d", r.OverlapHours)
 	must(isHours(r.SoakHours), "soak_hours must be 0 to 720, not %d", r.SoakHours)
 	must(r.RetireKey == "" || isKeyID(r.RetireKey), "retire_key must be an access key id, such as AKIA…")
+	must(r.CallerJobID >= 0, "caller_job_id must be the id of the CI job that asks, or 0 for none, not %d", r.CallerJobID)
 	faults = append(faults, r.redeployFaults()...)
 	if len(faults) > 0 {
 		return &RequestError{faults}

@@ -62,6 +62,7 @@ func Redeployer(t *testing.T, open func(testing.TB) RedeployerFixture) {
 		"a deployment that has not succeeded does not serve":             redeployUnfinished,
 		"an environment that has waited for somebody is deployed to":     redeployBlocked,
 		"running jobs that began before publishing hold the old key":     redeployHolders,
+		"the job that waits for the rotation does not hold it up":        redeployCaller,
 		"a job of a later pipeline does not hold the old key":            redeployLaterJobs,
 		"when it finished is on GitLab's clock, and only of what did so": redeployFinished,
 	} {
@@ -314,6 +315,15 @@ func redeployHolders(t *testing.T, f RedeployerFixture) {
 	f.Project.End(long, false)
 	if got := f.holders(t); len(got) > 0 {
 		t.Errorf("Holders = %v after it ended", got)
+	}
+}
+
+func redeployCaller(t *testing.T, f RedeployerFixture) {
+	caller, other := f.Project.Run("", time.Hour), f.Project.Run("", time.Hour)
+	f.publish(t)
+	f.Redeploy.CallerJob = caller
+	if diff := cmp.Diff([]int64{other}, f.holders(t)); diff != "" {
+		t.Errorf("Holders (-want +got):\n%s", diff)
 	}
 }
 

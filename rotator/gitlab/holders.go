@@ -19,7 +19,7 @@ const canceling gitlab.BuildStateValue = "canceling"
 
 // Holders lists the running jobs that began before PublishedAt, in one call for
 // every hundred running jobs. A job without a start time counts: when it began
-// cannot be told.
+// cannot be told. CallerJob does not: it would wait for a rotation that waits for it.
 func (c *Client) Holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job, error) {
 	holders, err := c.holders(ctx, r)
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *Client) holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job
 	var holders []rotator.Job
 	later := make(map[int64]bool)
 	for _, j := range jobs {
-		if j.StartedAt != nil && !j.StartedAt.Before(r.PublishedAt) {
+		if j.ID == r.CallerJob || j.StartedAt != nil && !j.StartedAt.Before(r.PublishedAt) {
 			continue
 		}
 		// The job may have begun in the very second of publishing, before or after:

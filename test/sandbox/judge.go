@@ -35,6 +35,13 @@ func (w *World) AllowRetire(keyID string) {
 	}
 }
 
+// NeverUses says of a job that it does not use the pair that it picked up: it asks for
+// a rotation, and waits for it.
+func (w *World) NeverUses(jobID int64) {
+	defer w.enter()()
+	w.mustJob(jobID).idle = true
+}
+
 // Violations are all the ways in which the promise was broken, each a sentence.
 func (w *World) Violations() []string {
 	defer w.enter()()
@@ -289,7 +296,7 @@ func (w *World) published(k *accessKey, p *process) string {
 // holder finds a running job that picked up both halves of a key.
 func (w *World) holder(k *accessKey) *job {
 	for _, j := range w.jobs {
-		if j.status != "running" {
+		if j.status != "running" || j.idle {
 			continue
 		}
 		var id, secret bool

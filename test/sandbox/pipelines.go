@@ -64,6 +64,7 @@ type job struct {
 	status   string
 	failure  string // why, for whoever reads the world
 	env      map[string]string
+	idle     bool // it does not use its pair
 	created  time.Time
 	started  time.Time
 	finished time.Time

@@ -70,7 +70,7 @@ func (p *Ports) Holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job,
 	err := p.read1(ctx, "gitlab.GET jobs", r, func(_ *token, project *project) {
 		for _, j := range p.w.jobs {
 			later := r.After > 0 && j.pipeline.id > r.After // though in the second that was rounded
-			if j.pipeline.project == project && j.status == "running" && j.started.Before(r.PublishedAt) && !later {
+			if j.pipeline.project == project && j.status == "running" && j.started.Before(r.PublishedAt) && !later && j.id != r.CallerJob {
 				out = append(out, rotator.Job{ID: j.id, Name: j.Name, URL: p.w.webURL(project, "jobs/%d", j.id)})
 			}
 		}
