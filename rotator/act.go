@@ -2,6 +2,7 @@ package rotator
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -53,13 +54,14 @@ func (u *run) done(s Step, began time.Time) {
 }
 
 // begin takes the lease and writes down what is about to happen, so that a key made
-// by a run that then dies can be told from everybody else's.
+// by a run that then dies can be told from everybody else's. A crash before the
+// follow-up is switched on leaves that intent to the service's own schedule.
 func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error) {
 	now := time.Now()
 	err := u.save(ctx, func(r *Record) {
 		*r = Record{
 			User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request,
-			RotationID: newRotationID(now), Phase: PhaseCreating, Reason: v.reason, StartedAt: now.UTC(),
+			RotationID: newRotationID(now), Phase: PhaseCreating, Reason: v.reason, Forced: u.request.Force, StartedAt: now.UTC(),
 			PreviousKeyID: v.previous, Ref: o.preflight.Ref, RefProtected: o.preflight.RefProtected,
 			CreatingSince: o.iamNow.Truncate(time.Second), CreatingUntil: o.iamNow.Add(createTime),
 			Warnings: append(v.warnings, o.preflight.Warnings...), Steps: r.Steps,
@@ -71,6 +73,9 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 			r.Phase, r.NewKeyID = PhaseCreated, v.adopt
 		}
 	})
+	if !errors.Is(err, ErrConflict) { // nor is it known that it was not saved
+		u.unfollowed = u.enable(ctx)
+	}
 	if err != nil {
 		return verdict{}, err
 	}
@@ -80,10 +85,13 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 	return verdict{}, nil
 }
 
-// restart closes the record and looks afresh, as if no rotation had begun.
+// restart closes the record and looks afresh, as if no rotation had begun. One that was
+// begun by force is begun again by force, for nobody was told that it failed: a run that
+// failed ends here, and whoever forced it knows.
 func (u *run) restart(ctx context.Context, _ observed, v verdict) (verdict, error) {
 	ended := u.record
 	u.made, u.ended = madeKey{}, &ended
+	u.request.Force = u.request.Force || ended.Forced
 	u.seen.forgetAllBut(u.seen.user)
 	return verdict{}, u.save(ctx, func(r *Record) {
 		*r = Record{User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request, Phase: PhaseIdle, LastError: v.reason}

@@ -9,7 +9,7 @@ import (
 )
 
 // Rotator rotates access keys. Its fields are its ports and its pace; all are required
-// but Watch.
+// but FollowUp and Watch.
 type Rotator struct {
 	Users       Users
 	Keys        Keys
@@ -18,7 +18,9 @@ type Rotator struct {
 	Redeployer  Redeployer
 	Journal     Journal
 	Notifier    Notifier
-	Pace        Pace
+	// FollowUp is switched on while anything is in flight; nil: there is none.
+	FollowUp FollowUp
+	Pace     Pace
 	// Owner names this process in leases: host and process at a desk, the request
 	// id in Lambda. Every run adds something random to it.
 	Owner string
@@ -95,6 +97,12 @@ type run struct {
 	since     time.Time // when the step under way began
 	said      string    // what it has to show for itself
 	warnings  []string
+	unheard   []Notice // what nobody was told, and
+	unheardOf error    // why
+	// unfollowed says what is wrong with the follow-up, "" when nothing is.
+	unfollowed string
+	followed   bool // by a follow-up, which switches for all of its runs
+	flew       bool // this run has saved a record that was in flight, before or after
 	// ended is the rotation that this run has brought to its end, good or bad, and
 	// that is in the journal no more; succeeded, that nobody was told so before.
 	ended     *Record
@@ -124,6 +132,10 @@ func (r *Rotator) Advance(ctx context.Context, request Request) (Result, error) 
 	}
 	ctx, cancel, u := r.newRun(ctx, request)
 	defer cancel()
+	return u.advance(ctx)
+}
+
+func (u *run) advance(ctx context.Context) (Result, error) {
 	v, err := u.loop(ctx)
 	return u.close(ctx, v, err)
 }
@@ -257,6 +269,7 @@ func (u *run) save(ctx context.Context, change func(*Record)) error {
 	if err != nil {
 		return fmt.Errorf("saving the journal: %w", err)
 	}
+	u.flew = u.flew || u.record.InFlight() || saved.InFlight()
 	u.record = saved
 	return nil
 }

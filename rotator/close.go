@@ -10,8 +10,12 @@ import (
 	"time"
 )
 
-// lookAgain is how often follow-ups look at a held record: it waits for a person.
-const lookAgain = time.Hour
+const (
+	// lookAgain is how often follow-ups look at a held record: it waits for a person.
+	lookAgain = time.Hour
+	// remindAfter is how often a person is told the same again.
+	remindAfter = 7 * 24 * time.Hour
+)
 
 // RefusedError says why a request may not be served.
 type RefusedError struct{ Reason string }
@@ -57,12 +61,14 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 	result := u.resultOf(record, v)
 	if !u.readOnly {
 		u.putDown(ctx, v, err)
+		u.switchFollowUp(ctx, v)
+		result.Warnings = u.allWarnings(record, v)
 		switch {
 		case u.succeeded:
 			u.notify(ctx, NoticeSucceeded, result)
 		case v.status == StatusFailed && !u.toldBefore(err):
 			u.notify(ctx, NoticeFailed, result)
-		case v.status == StatusHeld && v.reason != u.loaded.Held:
+		case v.status == StatusHeld && u.heldAnew(v):
 			u.notify(ctx, NoticeHeld, result)
 		}
 		result.Warnings = u.allWarnings(record, v)
@@ -112,41 +118,87 @@ func (u *run) nextRun() string {
 	return "nothing was changed; the next run tries again"
 }
 
+// heldAnew tells whether a person is to be told that it is held: for another reason than
+// before, or once more. Numbers are left out of the comparison: keys grow older, and are
+// used again.
+func (u *run) heldAnew(v verdict) bool {
+	digitless := func(s string) string {
+		return strings.Map(func(c rune) rune {
+			if '0' <= c && c <= '9' {
+				return -1
+			}
+			return c
+		}, s)
+	}
+	return digitless(v.reason) != digitless(u.loaded.Held) || time.Since(u.loaded.HeldTold) >= remindAfter
+}
+
 // putDown gives the lease back, with what a later run and a person should know. A
-// run that never had the lease writes only that it is held, or what failed anew.
+// run that never had the lease writes only that it is held, or no more, or what failed
+// anew.
 func (u *run) putDown(ctx context.Context, v verdict, cause error) {
-	held := v.status == StatusHeld && u.record.InFlight()
-	failed := v.status == StatusFailed && u.record.InFlight() && !u.toldBefore(cause)
-	if !u.leased() && !held && !failed || errors.Is(cause, ErrConflict) {
+	if !u.leased() && !u.hasNews(v, cause) || errors.Is(cause, ErrConflict) {
 		return
 	}
 	if !u.leased() && u.record.Lease.Held(time.Now()) {
 		return // another run is at work: what this one could not see is not its business
 	}
+	leased := u.leased()
 	err := u.save(ctx, func(r *Record) {
 		r.Lease.Until = time.Time{}
+		if !leased && !r.InFlight() {
+			r.UniqueID = u.loaded.UniqueID // nothing was begun for whoever has the name now
+		}
 		if u.made.doubtful > 0 {
 			r.SentAt = u.observed().iamNow
 		}
-		r.Held, r.LookAgain = "", time.Time{}
-		if held {
-			r.Held, r.LookAgain = v.reason, time.Now().Add(lookAgain).UTC()
-		}
+		u.noteHeld(r, v)
 		if cause != nil {
 			r.LastError = cause.Error()
 		}
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
+	switch {
+	case err == nil, errors.Is(err, ErrConflict):
+	case leased:
 		u.warn("the lease could not be given back, it ends at %s: %v", stamp(u.lease), err)
+	default:
+		u.warn("how this run ended could not be saved, so the next may tell it again: %v", err)
 	}
 }
 
-// notify tells others; that it cannot is told in the result.
+// hasNews tells whether a run that never had the lease has something to write down.
+func (u *run) hasNews(v verdict, cause error) bool {
+	held := v.status == StatusHeld
+	switch {
+	case u.record.InFlight():
+		return held || v.status == StatusFailed && !u.toldBefore(cause)
+	case u.loaded.InFlight(): // by force, of a user that had the name before
+		return false
+	}
+	return held && u.heldAnew(v) || v.status == StatusNotDue && u.loaded.Held != ""
+}
+
+func (u *run) noteHeld(r *Record, v verdict) {
+	r.Held, r.LookAgain = "", time.Time{}
+	if v.status != StatusHeld {
+		r.HeldTold = time.Time{}
+		return
+	}
+	r.Held = v.reason
+	if r.InFlight() {
+		r.LookAgain = time.Now().Add(lookAgain).UTC()
+	}
+	if u.heldAnew(v) {
+		r.HeldTold = time.Now().UTC()
+	}
+}
+
+// notify tells others; that it cannot is told in the result, once for all notices.
 func (u *run) notify(ctx context.Context, n Notice, r Result) {
 	ctx, cancel := writeContext(ctx)
 	defer cancel()
 	if err := u.Notifier.Notify(ctx, n, r); err != nil {
-		u.warn("nobody was notified that the rotation %s: %v", n, err)
+		u.unheard, u.unheardOf = append(u.unheard, n), err
 	}
 }
 
@@ -189,7 +241,22 @@ func (u *run) madeAt(r Record, keyID string) time.Time {
 }
 
 func (u *run) allWarnings(r Record, v verdict) []string {
-	return append([]string{}, slices.Concat(r.Warnings, v.warnings, u.warnings)...) // never null in JSON
+	all := append([]string{}, slices.Concat(r.Warnings, v.warnings, u.warnings)...) // never null in JSON
+	if u.unfollowed != "" {
+		all = append(all, u.unfollowed)
+	}
+	if len(u.unheard) > 0 {
+		all = append(all, fmt.Sprintf("nobody was notified (%s): %v", joined(u.unheard), u.unheardOf))
+	}
+	return all
+}
+
+func joined(notices []Notice) string {
+	words := make([]string, len(notices))
+	for i, n := range notices {
+		words[i] = string(n)
+	}
+	return strings.Join(words, ", ")
 }
 
 // newRotationID sorts by time and is told apart from others of the same second.

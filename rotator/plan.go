@@ -1,10 +1,6 @@
 package rotator
 
-import (
-	"context"
-	"sync"
-	"time"
-)
+import "context"
 
 // Plan tells what Advance would do first, and why. It only reads.
 func (r *Rotator) Plan(ctx context.Context, request Request) (Result, error) {
@@ -74,33 +70,4 @@ func (r *Rotator) Report(ctx context.Context, request Request) (Report, error) {
 		report.Keys = append(report.Keys, kr)
 	}
 	return report, nil
-}
-
-// resumeWidth is how many rotations Resume advances at a time: enough to end within
-// one run of the function, few enough for IAM's and GitLab's rate limits.
-const resumeWidth = 8
-
-// Resume advances every rotation that is in flight, and leaves held ones alone until
-// it is time to look at them again. One that fails does not stop the others.
-func (r *Rotator) Resume(ctx context.Context) ([]Result, error) {
-	records, err := r.Journal.InFlight(ctx)
-	if err != nil {
-		return nil, err
-	}
-	results := make([]Result, len(records))
-	slots := make(chan struct{}, resumeWidth)
-	var all sync.WaitGroup
-	for i, record := range records {
-		if time.Now().Before(record.LookAgain) {
-			results[i] = (&run{Rotator: r, request: record.Request, record: record}).result(answer(StatusHeld, "%s", record.Held))
-			continue
-		}
-		all.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			results[i], _ = r.Advance(ctx, record.Request) // a failure is a result like any other here
-		})
-	}
-	all.Wait()
-	return results, nil
 }

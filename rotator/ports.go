@@ -250,6 +250,14 @@ type Notifier interface {
 	Notify(ctx context.Context, n Notice, r Result) error
 }
 
+// FollowUp switches what comes back every few minutes, and advances what is in flight.
+// Both are safe to repeat. Like the Notifier it is never in the way: that it cannot be
+// switched becomes a warning.
+type FollowUp interface {
+	Enable(ctx context.Context) error
+	Disable(ctx context.Context) error
+}
+
 // Notice is what a notification is about.
 type Notice string
 

@@ -31,6 +31,7 @@ type Record struct {
 	Phase      Phase   `json:"phase"`
 	Request    Request `json:"request"` // so that a later run needs no event
 	Reason     string  `json:"reason"`  // why it was due
+	Forced     bool    `json:"forced"`  // it was begun by force
 
 	KnownKeys     []string `json:"known_keys"`      // the user's keys when it began
 	PreviousKeyID string   `json:"previous_key_id"` // the key to retire; "" for none
@@ -59,7 +60,8 @@ type Record struct {
 
 	Told      bool      `json:"told"` // others know that it succeeded
 	LastError string    `json:"last_error"`
-	Held      string    `json:"held"`                // the reason told last
+	Held      string    `json:"held"`                // why it was held last; "" when the last run was not
+	HeldTold  time.Time `json:"held_told,omitzero"`  // ours; when a person was told so
 	LookAgain time.Time `json:"look_again,omitzero"` // ours; follow-ups leave a held record alone until then
 }
 

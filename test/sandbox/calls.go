@@ -184,10 +184,10 @@ func (p *process) apply(call Call, do func() error) error {
 	return err
 }
 
-// refusal is how a definite no reads through a port. The journal and the notifier
-// have no such word: their errors say nothing.
+// refusal is how a definite no reads through a port. The journal, the notifier and
+// the follow-up have no such word: their errors say nothing.
 func refusal(call Call, err error) error {
-	if strings.HasPrefix(call.Name, "journal.") || strings.HasPrefix(call.Name, "notifier.") {
+	if strings.HasPrefix(call.Name, "journal.") || strings.HasPrefix(call.Name, "notifier.") || strings.HasPrefix(call.Name, "followup.") {
 		return err
 	}
 	return fmt.Errorf("%w: %w", rotator.ErrRefused, err)

@@ -99,6 +99,25 @@ func (p *Ports) Notify(ctx context.Context, n rotator.Notice, r rotator.Result) 
 	})
 }
 
+// Enable implements rotator.FollowUp.
+func (p *Ports) Enable(ctx context.Context) error { return p.follow(ctx, "Enable", true) }
+
+// Disable implements rotator.FollowUp.
+func (p *Ports) Disable(ctx context.Context) error { return p.follow(ctx, "Disable", false) }
+
+func (p *Ports) follow(ctx context.Context, verb string, on bool) error {
+	return p.do(ctx, op{name: "followup." + verb, write: true}, func() error {
+		p.w.followed = on
+		return nil
+	})
+}
+
+// Followed tells whether the follow-up is switched on.
+func (w *World) Followed() bool {
+	defer w.enter()()
+	return w.followed
+}
+
 // record is the user's record. Whoever gets it may change what it points to.
 func (w *World) record(user string) rotator.Record {
 	r := w.journal[user].record

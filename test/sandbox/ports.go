@@ -31,6 +31,7 @@ var (
 	_ rotator.Redeployer  = (*Ports)(nil)
 	_ rotator.Journal     = (*Ports)(nil)
 	_ rotator.Notifier    = (*Ports)(nil)
+	_ rotator.FollowUp    = (*Ports)(nil)
 )
 
 // Run begins a simulated process of the rotator. The name says in the log and in

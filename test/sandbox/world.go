@@ -115,9 +115,10 @@ type World struct {
 	deployments []*deployment
 	lastID      map[string]int64 // GitLab counts each kind of thing instance-wide
 
-	journal map[string]saved
-	history []rotator.Entry
-	notices []Notification
+	journal  map[string]saved
+	followed bool // the follow-up is switched on
+	history  []rotator.Entry
+	notices  []Notification
 
 	services   []Service
 	violations []string

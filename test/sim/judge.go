@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -120,6 +121,47 @@ func (p *play) judgeRun(r *run) {
 	}
 }
 
+// judgeFollowed: when no run is at work and a rotation is in flight, it is followed up.
+func (p *play) judgeFollowed() {
+	if len(p.wrong) == 0 && p.Record(p.Service.User).InFlight() && !p.Followed() && !p.unswitched() {
+		p.blame("a rotation is in flight, no run is at work, and nobody follows up")
+	}
+}
+
+// unswitched: the follow-up is off because its own calls went wrong, or a run crashed
+// between the intent to rotate and them, and since then no run has come to an end that
+// might have switched it on. One that cannot read the journal does not know of it.
+func (p *play) unswitched() bool {
+	begins := func(c sandbox.Call) bool {
+		return c.Name == "journal.Save" && (strings.HasSuffix(c.Detail, string(rotator.PhaseCreating)) || strings.HasSuffix(c.Detail, string(rotator.PhaseCreated)))
+	}
+	for _, r := range slices.Backward(p.runs) {
+		if slices.ContainsFunc(p.met, func(m meeting) bool {
+			return m.run == r && (isSwitch(m.call) || r.ports.Dead() && begins(m.call))
+		}) {
+			return true
+		}
+		blind := slices.ContainsFunc(p.met, func(m meeting) bool { return m.run == r && m.call.Name == "journal.Load" })
+		if r.result.Status != rotator.StatusBusy && !r.ports.Dead() && !blind {
+			return false
+		}
+	}
+	return false
+}
+
+// judgeSwitchedOff: when nothing is in flight any more, one more follow-up at most is
+// what it takes to end them.
+func (p *play) judgeSwitchedOff() {
+	if len(p.wrong) > 0 || p.Record(p.Service.User).InFlight() || !p.Followed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.scene.runTime)
+	defer cancel()
+	if results, err := rotatorOf(p.Run("follow-up")).Resume(ctx); err != nil || len(results) > 0 || p.Followed() {
+		p.blame("nothing is in flight, and follow-ups go on: %v %v", results, err)
+	}
+}
+
 // isEnd tells whether a run has found nothing to do: nothing is due, or, when a
 // person acted, twice the same person is asked for. It must have changed nothing.
 func (p *play) isEnd(r *run) bool {
@@ -212,7 +254,8 @@ func (p *play) judgeTold(m meeting) {
 // sameAim: the same call again, or the one that asks what has become of it.
 func sameAim(again, first sandbox.Call) bool {
 	asks := map[string]string{
-		"journal.Save": "journal.Load", "gitlab.POST pipeline": "gitlab.GET redeploy",
+		"journal.Save": "journal.Load", "followup.Enable": "followup.Disable",
+		"gitlab.POST pipeline":              "gitlab.GET redeploy",
 		"gitlab.PUT variable " + idVariable: "gitlab.GET variables", "gitlab.PUT variable " + secretVariable: "gitlab.GET variables",
 		"gitlab.POST variable " + idVariable: "gitlab.GET variables", "gitlab.POST variable " + secretVariable: "gitlab.GET variables",
 	}

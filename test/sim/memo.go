@@ -57,7 +57,7 @@ func (p *play) state() string {
 	}
 	all, err := json.Marshal([]any{
 		r, variables, p.Keys(p.Service.User), p.Pipelines(p.Service.Place.ProjectID), time.Now(),
-		p.faults, p.switches, p.acts, p.request, p.acted,
+		p.faults, p.switches, p.acts, p.request, p.acted, p.Followed(),
 	})
 	if err != nil {
 		panic(err)

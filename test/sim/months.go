@@ -39,6 +39,7 @@ type service struct {
 	request rotator.Request
 	stray   string // a key that somebody made and will delete
 	torn    int    // days on which its pair was torn
+	alone   int    // days on which a rotation of it was in flight and not followed up
 }
 
 func newMonths(seed uint64) *months {
@@ -82,6 +83,9 @@ func (m *months) play(days int) {
 		morning := time.Now()
 		for _, s := range m.services {
 			m.people(s)
+		}
+		time.Sleep(time.Minute) // whose a key is that was made in the very second nobody can tell
+		for _, s := range m.services {
 			m.run(s)
 		}
 		for range dailyRuns {
@@ -98,31 +102,52 @@ func (m *months) play(days int) {
 	}
 }
 
-// followUp advances what is in flight.
+// followUp advances what is in flight, if the follow-up is switched on. With nothing in
+// flight it is what switches it off, if the run that was to do so could not.
 func (m *months) followUp() {
+	if !m.Followed() {
+		return
+	}
+	idle := true
 	for _, s := range m.services {
-		if r := m.Record(s.User); r.InFlight() && !time.Now().Before(r.LookAgain) {
+		r := m.Record(s.User)
+		idle = idle && !r.InFlight()
+		if r.InFlight() && !time.Now().Before(r.LookAgain) {
 			m.run(s)
 		}
 	}
+	if idle {
+		m.resume()
+	}
 }
 
-// run is one run, some calls of which go wrong.
-func (m *months) run(s *service) {
+func (m *months) resume() {
 	m.runs++
-	ports := m.Run(fmt.Sprint(s.User, "/", m.runs)).Intercept(func(c sandbox.Call) sandbox.Fate {
+	ctx, cancel := context.WithTimeout(context.Background(), runTime)
+	defer cancel()
+	_, _ = rotatorOf(m.process("follow-up")).Resume(ctx) // that it could not is met by the next
+}
+
+// process is that of one run, some calls of which go wrong.
+func (m *months) process(name string) *sandbox.Ports {
+	return m.Run(fmt.Sprint(name, "/", m.runs)).Intercept(func(c sandbox.Call) sandbox.Fate {
 		m.calls++
 		if m.rng.IntN(150) > 0 {
 			return sandbox.OK
 		}
 		m.faults++
-		ways := everyFate().of(c)
+		ways := anywhere().of(c)
 		ways = slices.DeleteFunc(ways, func(f sandbox.Fate) bool { return f == frozen || f == dozed }) // nobody else moves here
 		return ways[m.rng.IntN(len(ways))]
 	})
+}
+
+// run is one run.
+func (m *months) run(s *service) {
+	m.runs++
 	ctx, cancel := context.WithTimeout(context.Background(), runTime)
 	defer cancel()
-	result, err := rotatorOf(ports).Advance(ctx, s.request)
+	result, err := rotatorOf(m.process(s.User)).Advance(ctx, s.request)
 	if result.Status == rotator.StatusRotated {
 		m.rotated++
 	}
@@ -170,6 +195,11 @@ func (m *months) judgeDay(s *service) {
 	}
 	if pair != sandbox.PairWorks && pair != sandbox.PairTorn {
 		m.wrong = append(m.wrong, fmt.Sprintf("the pair of %s, %s, is %s", s.User, id, pair))
+	}
+	if m.Followed() || !m.Record(s.User).InFlight() {
+		s.alone = 0
+	} else if s.alone++; s.alone > 1 {
+		m.wrong = append(m.wrong, fmt.Sprintf("the rotation of %s has been in flight for days, and nobody follows up", s.User))
 	}
 	for _, k := range m.Keys(s.User) {
 		if age := time.Since(k.CreatedAt); k.ID == id && age > maxAge*day {

@@ -10,7 +10,7 @@ import (
 // one are the scenes of one run, with its faults and those of the runs that follow.
 func one() []scene {
 	return []scene{
-		{name: "any fault", faults: 1},
+		{name: "any fault", faults: 1, fates: anywhere()},
 		{name: "two faults", faults: 2, fates: mostFates()},
 	}
 }
@@ -29,7 +29,7 @@ func several() []scene {
 // long are the scenes for a night.
 func long() []scene {
 	scenes := []scene{
-		{name: "any two faults", faults: 2},
+		{name: "any two faults", faults: 2, fates: anywhere()},
 		{name: "two runs and any two faults", runs: 2, switches: 2, faults: 2},
 		{name: "three runs and two faults", runs: 3, switches: 3, faults: 2, fates: mostFates()},
 		{name: "a person acts, and two faults", acts: 1, faults: 2, fates: mostFates(), asks: true, people: people()},
