@@ -64,6 +64,9 @@ func (a *app) rotator(owner string, watch func(rotator.Progress)) (*rotator.Rota
 	if a.config.EventBus != "" {
 		r.Notifier = events.New(a.aws, events.Options{Bus: a.config.EventBus})
 	}
+	if a.config.FollowUpRule != "" {
+		r.FollowUp = events.NewFollowUp(a.aws, a.config.FollowUpRule)
+	}
 	return r, nil
 }
 

@@ -37,6 +37,7 @@ type config struct {
 	OrphanAge      time.Duration `env:"ORPHAN_AGE" envDefault:"20m"`
 
 	EventBus         string `env:"EVENT_BUS"`         // off when empty
+	FollowUpRule     string `env:"FOLLOW_UP_RULE"`    // of the default bus; off when empty
 	MetricsNamespace string `env:"METRICS_NAMESPACE"` // off when empty
 	LogLevel         string `env:"LOG_LEVEL" envDefault:"info"`
 
@@ -75,6 +76,7 @@ func loadConfig(environ []string) (config, error) {
 	must(vars["AWS_REGION"] != "" || vars["AWS_DEFAULT_REGION"] != "" || vars["AWS_PROFILE"] != "" || hasAWSConfig(vars), "AWS_REGION is not set: IAM is global, but STS and the journal are asked in a region")
 	must(c.MetricsNamespace == "" || isNamespace(c.MetricsNamespace), "METRICS_NAMESPACE must be 1 to 255 of A-Z a-z 0-9 . - _ / # : and space, and begin neither with AWS/ nor with a colon, unlike %q", c.MetricsNamespace)
 	must(levels()[strings.ToLower(c.LogLevel)] != nil, "LOG_LEVEL must be debug, info, warn or error, not %q", c.LogLevel)
+	must(c.FollowUpRule == "" || regexp.MustCompile(`^[A-Za-z0-9._-]+$`).MatchString(c.FollowUpRule), "FOLLOW_UP_RULE must be the name of an EventBridge rule, which is no ARN, not %q", c.FollowUpRule)
 	region := regexp.MustCompile(`^[a-z]{2}[a-z-]*-[a-z]+-[0-9]+$`)
 	for _, r := range c.ProbeRegions {
 		must(region.MatchString(r), "PROBE_REGIONS must be regions such as eu-central-1,us-east-1, and %q is none", r)

@@ -18,7 +18,7 @@ func TestWhatTheEnvironmentDoesNotSayHasADefault(t *testing.T) {
 	for name, environ := range map[string][]string{
 		"not set": least(),
 		"empty": least("GITLAB_URL=", "JOURNAL=", "PROBE_DELAY=", "PROBE_INTERVAL=", "PROBE_SUCCESSES=", "PROBE_TIMEOUT=", "PROBE_REGIONS=",
-			"POLL_INTERVAL=", "RUN_TIMEOUT=", "ORPHAN_AGE=", "EVENT_BUS=", "METRICS_NAMESPACE=", "LOG_LEVEL=", "GITLAB_TOKEN_SECRET=", "GITLAB_TOKEN_PARAMETER="),
+			"POLL_INTERVAL=", "RUN_TIMEOUT=", "ORPHAN_AGE=", "EVENT_BUS=", "FOLLOW_UP_RULE=", "METRICS_NAMESPACE=", "LOG_LEVEL=", "GITLAB_TOKEN_SECRET=", "GITLAB_TOKEN_PARAMETER="),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -29,8 +29,9 @@ func TestWhatTheEnvironmentDoesNotSayHasADefault(t *testing.T) {
 			if c.GitLabToken.Reveal() != "glpat-something" {
 				t.Error("the token is not the one that was set")
 			}
-			if c.GitLabURL != "https://gitlab.com" || c.LogLevel != "info" || c.EventBus != "" || c.MetricsNamespace != "" || len(c.ProbeRegions) > 0 {
-				t.Errorf("GITLAB_URL %q, LOG_LEVEL %q, EVENT_BUS %q, METRICS_NAMESPACE %q, PROBE_REGIONS %q", c.GitLabURL, c.LogLevel, c.EventBus, c.MetricsNamespace, c.ProbeRegions)
+			if c.GitLabURL != "https://gitlab.com" || c.LogLevel != "info" || c.EventBus+c.FollowUpRule+c.MetricsNamespace != "" || len(c.ProbeRegions) > 0 {
+				t.Errorf("GITLAB_URL %q, LOG_LEVEL %q, EVENT_BUS %q, FOLLOW_UP_RULE %q, METRICS_NAMESPACE %q, PROBE_REGIONS %q",
+					c.GitLabURL, c.LogLevel, c.EventBus, c.FollowUpRule, c.MetricsNamespace, c.ProbeRegions)
 			}
 			p := c.pace()
 			for what, got := range map[string][2]time.Duration{
@@ -55,11 +56,11 @@ func TestWhatTheEnvironmentDoesNotSayHasADefault(t *testing.T) {
 func TestTheEnvironmentIsRead(t *testing.T) {
 	t.Parallel()
 	c, err := loadConfig(least("GITLAB_URL=https://git.example.com/gitlab", "JOURNAL=dynamodb://keys", "PROBE_DELAY=1s", "PROBE_REGIONS=eu-central-1,us-east-1",
-		"PROBE_SUCCESSES=2", "EVENT_BUS=default", "LOG_LEVEL=debug", "RUN_TIMEOUT=1h"))
+		"PROBE_SUCCESSES=2", "EVENT_BUS=default", "FOLLOW_UP_RULE=credential-rotator-follow-up", "LOG_LEVEL=debug", "RUN_TIMEOUT=1h"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.GitLabURL != "https://git.example.com/gitlab" || c.ProbeDelay != time.Second || c.ProbeSuccesses != 2 || c.EventBus != "default" ||
+	if c.GitLabURL != "https://git.example.com/gitlab" || c.ProbeDelay != time.Second || c.ProbeSuccesses != 2 || c.EventBus != "default" || c.FollowUpRule != "credential-rotator-follow-up" ||
 		c.LogLevel != "debug" || c.RunTimeout != time.Hour || strings.Join(c.ProbeRegions, " ") != "eu-central-1 us-east-1" {
 		t.Errorf("not all of it: %+v", c)
 	}
@@ -71,6 +72,7 @@ func TestEveryFaultOfTheConfigurationIsToldAtOnce(t *testing.T) {
 		"GITLAB_TOKEN=glpat-secret-value", "GITLAB_TOKEN_SECRET=gitlab/token", "GITLAB_URL=gitlab.com", "JOURNAL=/tmp/journal.db",
 		"PROBE_DELAY=soon", "PROBE_INTERVAL=-1s", "PROBE_SUCCESSES=several", "PROBE_TIMEOUT=0s",
 		"POLL_INTERVAL=0s", "RUN_TIMEOUT=half an hour", "ORPHAN_AGE=-1s", "LOG_LEVEL=loud", "METRICS_NAMESPACE=AWS/Lambda", "HOME=/nowhere",
+		"FOLLOW_UP_RULE=arn:aws:events:eu-central-1:123456789012:rule/x",
 	})
 	if err == nil {
 		t.Fatal("all of this was accepted")
@@ -80,6 +82,7 @@ func TestEveryFaultOfTheConfigurationIsToldAtOnce(t *testing.T) {
 		"PROBE_DELAY must be a duration such as 30s or 5m", "PROBE_INTERVAL must be 0 or longer, not -1s", "PROBE_SUCCESSES must be a whole number",
 		"PROBE_TIMEOUT must be longer than 0, not 0s", "POLL_INTERVAL must be longer than 0", "RUN_TIMEOUT must be a duration", "ORPHAN_AGE must be longer than 0",
 		"AWS_REGION is not set", "LOG_LEVEL must be debug, info, warn or error", "METRICS_NAMESPACE must be 1 to 255 of",
+		"FOLLOW_UP_RULE must be the name of an EventBridge rule",
 	} {
 		if n := strings.Count(err.Error(), want); n != 1 {
 			t.Errorf("%q is told %d times in: %v", want, n, err)

@@ -93,6 +93,25 @@ func TestAUserThatWasOnlyHeldMayBeMadeAgain(t *testing.T) {
 	})
 }
 
+// What the journal knows of a rotation is dropped by a run that begins another one, not
+// by one that is held.
+func TestARecordThatIsStillInFlightOutlivesAForcedRunThatIsHeld(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.request.SoakHours = 10
+		s.wants(s.run(), rotator.StatusRotated, "inactive")
+		s.RecreateUser(serviceUser)
+		next := s.CreateKey(serviceUser, day)
+		s.CreateKey(serviceUser, day)
+		for name, value := range map[string]string{idVariable: next.ID, secretVariable: next.Secret.Reveal()} {
+			s.EditVariable(4711, name, "*", func(v *sandbox.Variable) { v.Value, v.Description = value, "" })
+		}
+		s.wants(s.forced(), rotator.StatusHeld, "is active, not ours")
+		if r := s.Record(serviceUser); r.Phase != rotator.PhaseSoaking {
+			t.Errorf("the record is %+v", r)
+		}
+	})
+}
+
 func TestThatItIsHeldIsToldThoughTheJournalCannotKeepIt(t *testing.T) {
 	perform(t, func(s *stage) {
 		s.CreateKey(serviceUser, 200*day)

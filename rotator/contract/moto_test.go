@@ -42,6 +42,7 @@ func TestTheAdaptersOnMoto(t *testing.T) {
 	t.Run("sts", func(t *testing.T) { contract.Prober(t, s.prober) })
 	t.Run("dynamodb", func(t *testing.T) { contract.Journal(t, s.journal) })
 	t.Run("eventbridge", func(t *testing.T) { contract.Notifier(t, s.notifier) })
+	t.Run("a rule", func(t *testing.T) { contract.FollowUp(t, s.followUp) })
 }
 
 // server is a moto, and the hand of the tests in it.
@@ -208,6 +209,35 @@ func (s *server) notifier(t testing.TB) contract.NotifierFixture {
 				all = append(all, event(t, message))
 			}
 			return all
+		},
+	}
+}
+
+// followUp is a rule as Terraform makes it, beside another one.
+func (s *server) followUp(t testing.TB) contract.FollowUpFixture {
+	client := eventbridge.NewFromConfig(s.Admin())
+	rule, other := s.name("follow-up"), s.name("other")
+	for _, name := range []string{rule, other} {
+		_, err := client.PutRule(t.Context(), &eventbridge.PutRuleInput{
+			Name: &name, ScheduleExpression: aws.String("rate(5 minutes)"), State: eventtypes.RuleStateDisabled,
+		})
+		ok(t, err)
+	}
+	on := func(t testing.TB, name string) bool {
+		out, err := client.DescribeRule(t.Context(), &eventbridge.DescribeRuleInput{Name: &name})
+		ok(t, err)
+		return out.State == eventtypes.RuleStateEnabled
+	}
+	worker := s.worker(t, "*", "events:EnableRule", "events:DisableRule")
+	return contract.FollowUpFixture{
+		FollowUp: events.NewFollowUp(worker, rule),
+		Missing:  events.NewFollowUp(worker, s.name("gone")),
+		Denied:   events.NewFollowUp(s.worker(t, "*", "events:PutEvents"), rule),
+		On: func(t testing.TB) bool {
+			if on(t, other) {
+				t.Error("another rule was switched on")
+			}
+			return on(t, rule)
 		},
 	}
 }

@@ -61,6 +61,13 @@ func TestThePortsOfTheWorld(t *testing.T) {
 	})
 }
 
+func TestTheFollowUpOfTheWorld(t *testing.T) {
+	contract.FollowUp(t, func(testing.TB) contract.FollowUpFixture {
+		w := sandbox.New(sandbox.Options{})
+		return contract.FollowUpFixture{FollowUp: w.Run("contract"), On: func(testing.TB) bool { return w.Followed() }}
+	})
+}
+
 // The adapters hold their contracts on the world's own front, which is what the other
 // tests of them trust.
 func TestTheAdaptersOnTheWorld(t *testing.T) {

@@ -1,4 +1,5 @@
-// Package events is rotator.Notifier on an EventBridge bus. What becomes of an event
+// Package events is rotator.Notifier on an EventBridge bus, and rotator.FollowUp on a
+// rule. What becomes of an event
 // (mail, chat, a ticket) is the bus's rules' business, not this product's.
 //
 // An event holds a rotator.Result and nothing else, so never a secret.
@@ -61,7 +62,7 @@ func (n *Notifier) Notify(ctx context.Context, notice rotator.Notice, r rotator.
 		Detail:       aws.String(string(detail)),
 	}}})
 	if err != nil {
-		return failed(doing, err)
+		return failed(doing, err, advice(err, "events:PutEvents on the bus", "bus in this account and region: set EVENT_BUS to one that there is"))
 	}
 	// PutEvents answers 200 for what it did not take.
 	if out.FailedEntryCount == 0 {
@@ -75,8 +76,8 @@ func (n *Notifier) Notify(ctx context.Context, notice rotator.Notice, r rotator.
 	return errors.New(doing + ": EventBridge did not take the event, and does not say why")
 }
 
-// failed says in words what went wrong.
-func failed(doing string, err error) error {
+// failed says in words what went wrong, and what to do when EventBridge has said it.
+func failed(doing string, err error, advice string) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -84,16 +85,20 @@ func failed(doing string, err error) error {
 	// The first line only: what follows it in a message about a signature quotes the
 	// request, session token included.
 	message, _, _ := strings.Cut(api.ErrorMessage(), "\n")
-	return fmt.Errorf("%s: %s: %s%s", doing, api.ErrorCode(), message, advice(api.ErrorCode()))
+	return fmt.Errorf("%s: %s: %s%s", doing, api.ErrorCode(), message, advice)
 }
 
-// advice tells what a person can do about an error of EventBridge.
-func advice(code string) string {
-	switch code {
+// advice tells what a person can do about an error of EventBridge, by its code.
+func advice(err error, denied, missing string) string {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return ""
+	}
+	switch api.ErrorCode() {
 	case "AccessDeniedException":
-		return "; grant events:PutEvents on the bus to the identity that the rotator runs as"
+		return "; grant " + denied + " to the identity that the rotator runs as"
 	case "ResourceNotFoundException":
-		return "; there is no such bus in this account and region: set EVENT_BUS to one that there is"
+		return "; there is no such " + missing
 	}
 	return ""
 }
