@@ -44,7 +44,7 @@ const permissions = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Res
 	"iam:GetUser","iam:ListAttachedUserPolicies","iam:ListAccessKeys","iam:GetAccessKeyLastUsed",
 	"iam:CreateAccessKey","iam:UpdateAccessKey","iam:DeleteAccessKey",
 	"dynamodb:GetItem","dynamodb:PutItem","dynamodb:Query",
-	"events:PutEvents","secretsmanager:GetSecretValue"]}]}`
+	"events:PutEvents","events:EnableRule","events:DisableRule","secretsmanager:GetSecretValue"]}]}`
 
 // bootstrap is the program, built once for all tests.
 var bootstrap = sync.OnceValues(func() (string, error) {
