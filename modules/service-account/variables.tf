@@ -132,11 +132,6 @@ variable "request" {
   }
 
   validation {
-    condition     = alltrue([for field, value in var.request : value != null])
-    error_message = "request must not hold null: leave the field out for the function's default."
-  }
-
-  validation {
     condition     = alltrue([for field in local.request_numbers : can(regex("^(0|[1-9][0-9]{0,3})$", lookup(var.request, field, "0")))])
     error_message = "request: ${join(", ", local.request_numbers)} must be whole numbers."
   }
