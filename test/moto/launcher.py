@@ -15,12 +15,14 @@ import os
 import sys
 import threading
 
+from moto.awslambda.models import LambdaFunction
 from moto.core.responses import BaseResponse
 from moto.dynamodb.models import DynamoDBBackend
 from moto.events.models import Rule
 from moto.iam import access_control
 from moto.iam.responses import IamResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sns.models import sns_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 
@@ -118,6 +120,72 @@ def let_schedules_be():
     Rule.send_to_targets = send_to_targets
 
 
+def publish_to_topics():
+    """On AWS a rule publishes to a topic that is its target, if the topic's policy lets it,
+    and puts what it takes from the event into the template as it is. moto does nothing
+    about such targets."""
+    send = Rule.send_to_targets
+
+    def lets(topic, rule):
+        for statement in json.loads(topic.policy)["Statement"]:
+            sources = statement.get("Condition", {}).get("ArnEquals", {"aws:SourceArn": rule.arn})
+            if "events.amazonaws.com" in str(statement["Principal"]) and sources["aws:SourceArn"] == rule.arn:
+                return True
+        return False
+
+    def sentence(event, template, paths):
+        for name, path in paths.items():
+            value = event
+            for key in path.split(".")[1:]:
+                value = (value or {}).get(key)
+            template = template.replace(f"<{name}>", "" if value is None else str(value))
+        return template
+
+    def send_to_targets(self, original_event, *args, **kwargs):
+        all_targets = self.targets
+        topics = [t for t in all_targets if t["Arn"].split(":")[2] == "sns"]
+        self.targets = [t for t in all_targets if t not in topics]
+        try:
+            send(self, original_event, *args, **kwargs)
+        finally:
+            self.targets = all_targets
+        if not self.event_pattern.matches_event(original_event):
+            return
+        for target in topics:
+            topic = sns_backends[self.account_id][self.region_name].get_topic(target["Arn"])
+            transformer = target.get("InputTransformer") or {"InputTemplate": json.dumps(original_event)}
+            if lets(topic, self):
+                topic.publish(sentence(original_event, transformer["InputTemplate"], transformer.get("InputPathsMap", {})))
+
+    Rule.send_to_targets = send_to_targets
+
+
+def remember_where_a_function_logs():
+    """Lambda answers with the LoggingConfig that a function was given. moto forgets it, and
+    so every plan of Terraform would set it again."""
+    init = LambdaFunction.__init__
+    get_configuration = LambdaFunction.get_configuration
+    update_configuration = LambdaFunction.update_configuration
+
+    def made(self, account_id, spec, *args, **kwargs):
+        init(self, account_id, spec, *args, **kwargs)
+        self.logging_config = spec.get("LoggingConfig")
+
+    def got(self, *args, **kwargs):
+        config = get_configuration(self, *args, **kwargs)
+        if self.logging_config:
+            config["LoggingConfig"] = self.logging_config
+        return config
+
+    def updated(self, config_updates):
+        self.logging_config = config_updates.get("LoggingConfig", self.logging_config)
+        return update_configuration(self, config_updates)
+
+    LambdaFunction.__init__ = made
+    LambdaFunction.get_configuration = got
+    LambdaFunction.update_configuration = updated
+
+
 class Quiet(WSGIRequestHandler):
     """Logs errors, not requests."""
 
@@ -135,7 +203,9 @@ def main():
     name_iam_resources()
     speak_the_protocol_of_errors()
     compare_and_swap()
+    publish_to_topics()
     let_schedules_be()
+    remember_where_a_function_logs()
     app = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     os.environ["MOTO_PORT"] = str(server.port)
