@@ -30,12 +30,25 @@ func TestModules(t *testing.T) {
 				}
 			})
 			t.Run("is valid", func(t *testing.T) { valid(t, d) })
-			t.Run("passes its own tests", func(t *testing.T) {
-				if out, err := d.Try("test"); err != nil {
-					t.Errorf("terraform test: %v\n%s", err, out)
-				}
-			})
 			examples(t, source)
+			tests(t, d)
+		})
+	}
+}
+
+// tests runs the module's own tests, a file at a time and all at once.
+func tests(t *testing.T, d *terraform.Dir) {
+	files, err := filepath.Glob(filepath.Join(d.Path, "tests", "*.tftest.hcl"))
+	if err != nil || len(files) == 0 {
+		t.Errorf("there are no tests in %s (%v)", filepath.Join(d.Path, "tests"), err)
+	}
+	for _, file := range files {
+		name := "tests/" + filepath.Base(file)
+		t.Run("passes "+filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			if out, err := d.Try("test", "-filter="+name); err != nil || !strings.Contains(out, "Success!") {
+				t.Errorf("terraform test -filter=%s: %v\n%s", name, err, out)
+			}
 		})
 	}
 }

@@ -1,4 +1,5 @@
-# What is refused, before anything is made.
+# What is refused, before anything is made: whatever would widen what the function may do,
+# and mistakes that would else be found by the first rotation.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -10,44 +11,26 @@ variables {
   gitlab_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:gitlab/token-AbCdEf"
 }
 
-run "a_zip_that_is_not_there" {
+run "a_wildcard_wherever_it_would_widen_what_is_reached" {
   command = plan
   variables {
-    zip_path = "dist/nowhere/bootstrap.zip"
+    name                     = "credential-*"
+    user_path                = "/*/"
+    gitlab_token_secret_arn  = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:*"
+    gitlab_token_kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/*"
+    kms_key_arn              = "arn:aws:kms:eu-central-1:123456789012:key/*"
+    ca_layer_arn             = "arn:aws:lambda:eu-central-1:123456789012:layer:*:1"
   }
-  expect_failures = [var.zip_path]
+  expect_failures = [var.name, var.user_path, var.gitlab_token_secret_arn, var.gitlab_token_kms_key_arn, var.kms_key_arn, var.ca_layer_arn]
 }
 
-run "a_folder_in_place_of_the_zip" {
+run "a_wildcard_in_the_parameter" {
   command = plan
   variables {
-    zip_path = "tests"
+    gitlab_token_secret_arn    = null
+    gitlab_token_parameter_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/*"
   }
-  expect_failures = [var.zip_path]
-}
-
-run "an_architecture_that_Lambda_does_not_know" {
-  command = plan
-  variables {
-    architecture = "amd64"
-  }
-  expect_failures = [var.architecture]
-}
-
-run "a_name_that_is_too_long_for_what_is_named_after_it" {
-  command = plan
-  variables {
-    name = "credential-rotator-of-the-platform-team-x"
-  }
-  expect_failures = [var.name]
-}
-
-run "a_name_with_a_wildcard" {
-  command = plan
-  variables {
-    name = "credential-*"
-  }
-  expect_failures = [var.name]
+  expect_failures = [var.gitlab_token_parameter_arn]
 }
 
 run "the_path_of_all_users" {
@@ -66,34 +49,10 @@ run "a_path_that_does_not_begin_with_a_slash" {
   expect_failures = [var.user_path]
 }
 
-run "a_path_that_does_not_end_with_a_slash_and_so_is_a_beginning_of_others" {
+run "a_path_that_does_not_end_with_a_slash_and_so_begins_others" {
   command = plan
   variables {
     user_path = "/gitlab"
-  }
-  expect_failures = [var.user_path]
-}
-
-run "a_path_with_a_wildcard" {
-  command = plan
-  variables {
-    user_path = "/*/"
-  }
-  expect_failures = [var.user_path]
-}
-
-run "a_path_with_a_policy_variable" {
-  command = plan
-  variables {
-    user_path = "/$${aws:username}/"
-  }
-  expect_failures = [var.user_path]
-}
-
-run "an_empty_path" {
-  command = plan
-  variables {
-    user_path = ""
   }
   expect_failures = [var.user_path]
 }
@@ -102,6 +61,22 @@ run "a_path_with_an_empty_folder" {
   command = plan
   variables {
     user_path = "//"
+  }
+  expect_failures = [var.user_path]
+}
+
+run "no_path" {
+  command = plan
+  variables {
+    user_path = ""
+  }
+  expect_failures = [var.user_path]
+}
+
+run "a_path_with_a_policy_variable" {
+  command = plan
+  variables {
+    user_path = "/$${aws:username}/"
   }
   expect_failures = [var.user_path]
 }
@@ -122,69 +97,41 @@ run "two_tokens" {
   expect_failures = [var.gitlab_token_secret_arn]
 }
 
-run "a_token_in_place_of_the_ARN_of_its_secret" {
+run "the_token_itself_which_would_be_in_the_state" {
   command = plan
   variables {
     gitlab_token_secret_arn = "glpat-xxxxxxxxxxxxxxxxxxxx"
+    gitlab_url              = "https://token:glpat-xxxxxxxxxxxxxxxxxxxx@gitlab.example.com"
   }
-  expect_failures = [var.gitlab_token_secret_arn]
+  expect_failures = [var.gitlab_token_secret_arn, var.gitlab_url]
 }
 
-run "the_name_of_a_secret" {
+run "names_and_aliases_in_place_of_ARNs" {
   command = plan
   variables {
-    gitlab_token_secret_arn = "gitlab/token"
+    gitlab_token_secret_arn  = "gitlab/token"
+    gitlab_token_kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:alias/gitlab"
+    kms_key_arn              = "arn:aws:kms:eu-central-1:123456789012:alias/aws/sns"
+    ca_layer_arn             = "arn:aws:lambda:eu-central-1:123456789012:layer:ca"
   }
-  expect_failures = [var.gitlab_token_secret_arn]
+  expect_failures = [var.gitlab_token_secret_arn, var.gitlab_token_kms_key_arn, var.kms_key_arn, var.ca_layer_arn]
 }
 
-run "all_secrets" {
+run "the_name_of_a_parameter" {
   command = plan
   variables {
-    gitlab_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:*"
+    gitlab_token_secret_arn    = null
+    gitlab_token_parameter_arn = "/gitlab/token"
   }
-  expect_failures = [var.gitlab_token_secret_arn]
+  expect_failures = [var.gitlab_token_parameter_arn]
 }
 
-run "a_secret_without_the_end_of_its_ARN_which_would_match_none" {
+run "an_ARN_without_the_six_characters_of_the_secret_which_would_match_none" {
   command = plan
   variables {
     gitlab_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:token"
   }
   expect_failures = [var.gitlab_token_secret_arn]
-}
-
-run "all_parameters" {
-  command = plan
-  variables {
-    gitlab_token_secret_arn    = null
-    gitlab_token_parameter_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/*"
-  }
-  expect_failures = [var.gitlab_token_parameter_arn]
-}
-
-run "an_alias_of_a_key_for_the_token" {
-  command = plan
-  variables {
-    gitlab_token_kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:alias/gitlab"
-  }
-  expect_failures = [var.gitlab_token_kms_key_arn]
-}
-
-run "all_keys_for_the_token" {
-  command = plan
-  variables {
-    gitlab_token_kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/*"
-  }
-  expect_failures = [var.gitlab_token_kms_key_arn]
-}
-
-run "the_managed_key_of_SNS_which_EventBridge_may_not_use" {
-  command = plan
-  variables {
-    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:alias/aws/sns"
-  }
-  expect_failures = [var.kms_key_arn]
 }
 
 run "a_secret_of_another_partition" {
@@ -195,18 +142,18 @@ run "a_secret_of_another_partition" {
   expect_failures = [aws_lambda_function.rotator]
 }
 
-run "a_secret_of_another_account" {
-  command = plan
-  variables {
-    gitlab_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:999999999999:secret:gitlab/token-AbCdEf"
-  }
-  expect_failures = [aws_lambda_function.rotator]
-}
-
 run "a_secret_of_another_region" {
   command = plan
   variables {
     gitlab_token_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:gitlab/token-AbCdEf"
+  }
+  expect_failures = [aws_lambda_function.rotator]
+}
+
+run "a_secret_of_another_account" {
+  command = plan
+  variables {
+    gitlab_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:999999999999:secret:gitlab/token-AbCdEf"
   }
   expect_failures = [aws_lambda_function.rotator]
 }
@@ -244,52 +191,55 @@ run "a_layer_of_another_account_which_could_bring_code_of_its_own" {
   expect_failures = [aws_lambda_function.rotator]
 }
 
-run "a_layer_without_a_version" {
+run "a_zip_that_is_not_there" {
   command = plan
   variables {
-    ca_layer_arn = "arn:aws:lambda:eu-central-1:123456789012:layer:ca"
+    zip_path = "dist/nowhere/bootstrap.zip"
   }
-  expect_failures = [var.ca_layer_arn]
+  expect_failures = [var.zip_path]
 }
 
-run "a_GitLab_without_TLS" {
+run "a_folder_in_place_of_the_zip" {
   command = plan
   variables {
-    gitlab_url = "http://gitlab.example.com"
+    zip_path = "tests"
   }
-  expect_failures = [var.gitlab_url]
+  expect_failures = [var.zip_path]
 }
 
-run "a_token_in_the_URL_of_GitLab" {
+run "words_that_are_none" {
   command = plan
   variables {
-    gitlab_url = "https://token:glpat-xxxxxxxxxxxxxxxxxxxx@gitlab.example.com"
+    architecture       = "amd64"
+    probe_regions      = ["eu-central-1", "Frankfurt"]
+    logs               = { level = "verbose" }
+    notification_email = "platform team"
+    vpc                = { subnet_ids = ["10.0.0.0/24"], security_group_ids = ["sg-0a1b2c3d"] }
+    gitlab_url         = "http://gitlab.example.com"
   }
-  expect_failures = [var.gitlab_url]
+  expect_failures = [var.architecture, var.probe_regions, var.logs, var.notification_email, var.vpc, var.gitlab_url]
 }
 
-run "a_VPC_without_subnets" {
+run "too_little" {
   command = plan
   variables {
-    vpc = { subnet_ids = [], security_group_ids = ["sg-0a1b2c3d"] }
+    reserved_concurrency = -2
+    alarms               = { max_age_days = 0 }
+    logs                 = { retention_days = 0 }
+    vpc                  = { subnet_ids = [], security_group_ids = ["sg-0a1b2c3d"] }
   }
-  expect_failures = [var.vpc]
+  expect_failures = [var.reserved_concurrency, var.alarms, var.logs, var.vpc]
 }
 
-run "a_VPC_without_security_groups" {
+run "too_much" {
   command = plan
   variables {
-    vpc = { subnet_ids = ["subnet-0a1b2c3d"], security_group_ids = [] }
+    name               = "credential-rotator-of-the-platform-team-x"
+    alarms             = { max_age_days = 366 }
+    logs               = { retention_days = 100 }
+    notification_email = "a@example.com, b@example.com"
   }
-  expect_failures = [var.vpc]
-}
-
-run "a_subnet_that_is_none" {
-  command = plan
-  variables {
-    vpc = { subnet_ids = ["10.0.0.0/24"], security_group_ids = ["sg-0a1b2c3d"] }
-  }
-  expect_failures = [var.vpc]
+  expect_failures = [var.name, var.alarms, var.logs, var.notification_email]
 }
 
 run "a_concurrency_of_0_which_would_switch_the_function_off" {
@@ -300,84 +250,12 @@ run "a_concurrency_of_0_which_would_switch_the_function_off" {
   expect_failures = [var.reserved_concurrency]
 }
 
-run "a_concurrency_below_no_limit" {
+run "a_VPC_without_security_groups" {
   command = plan
   variables {
-    reserved_concurrency = -2
+    vpc = { subnet_ids = ["subnet-0a1b2c3d"], security_group_ids = [] }
   }
-  expect_failures = [var.reserved_concurrency]
-}
-
-run "a_region_to_probe_that_is_none" {
-  command = plan
-  variables {
-    probe_regions = ["eu-central-1", "Frankfurt"]
-  }
-  expect_failures = [var.probe_regions]
-}
-
-run "a_retention_that_CloudWatch_does_not_know" {
-  command = plan
-  variables {
-    logs = { retention_days = 100 }
-  }
-  expect_failures = [var.logs]
-}
-
-run "a_retention_for_ever_by_mistake" {
-  command = plan
-  variables {
-    logs = { retention_days = 0 }
-  }
-  expect_failures = [var.logs]
-}
-
-run "a_log_level_that_is_none" {
-  command = plan
-  variables {
-    logs = { level = "verbose" }
-  }
-  expect_failures = [var.logs]
-}
-
-run "two_mail_addresses_in_one" {
-  command = plan
-  variables {
-    notification_email = "a@example.com, b@example.com"
-  }
-  expect_failures = [var.notification_email]
-}
-
-run "a_mail_address_that_is_none" {
-  command = plan
-  variables {
-    notification_email = "platform team"
-  }
-  expect_failures = [var.notification_email]
-}
-
-run "an_age_of_0_days" {
-  command = plan
-  variables {
-    alarms = { max_age_days = 0 }
-  }
-  expect_failures = [var.alarms]
-}
-
-run "an_age_of_years" {
-  command = plan
-  variables {
-    alarms = { max_age_days = 366 }
-  }
-  expect_failures = [var.alarms]
-}
-
-run "half_a_day" {
-  command = plan
-  variables {
-    alarms = { max_age_days = 0.5 }
-  }
-  expect_failures = [var.alarms]
+  expect_failures = [var.vpc]
 }
 
 run "more_hours_than_an_alarm_can_look_back" {
@@ -386,4 +264,13 @@ run "more_hours_than_an_alarm_can_look_back" {
     alarms = { follow_up_hours = 169 }
   }
   expect_failures = [var.alarms]
+}
+
+run "halves" {
+  command = plan
+  variables {
+    alarms               = { max_age_days = 0.5 }
+    reserved_concurrency = 1.5
+  }
+  expect_failures = [var.alarms, var.reserved_concurrency]
 }
