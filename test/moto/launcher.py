@@ -10,16 +10,20 @@ moto 5.
 Each patch says what AWS does, and what moto does instead.
 """
 
+import base64
 import json
 import os
 import sys
 import threading
+from fnmatch import fnmatchcase
 
+from moto import settings
 from moto.awslambda.models import LambdaFunction
+from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.responses import BaseResponse
 from moto.dynamodb.models import DynamoDBBackend
 from moto.events.models import Rule
-from moto.iam import access_control
+from moto.iam import access_control, iam_backends
 from moto.iam.responses import IamResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sns.models import sns_backends
@@ -186,6 +190,42 @@ def remember_where_a_function_logs():
     LambdaFunction.update_configuration = updated
 
 
+def ask_the_trust_policy():
+    """AWS wants no signature on AssumeRoleWithWebIdentity: it compares the token's claims
+    with the role's trust policy. moto wants a signature, and reads neither. (Who signed
+    the token is not looked at here.)"""
+    authorize = BaseResponse._authenticate_and_authorize_normal_action
+
+    def trusted(role, token):
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        issuer = claims["iss"].removeprefix("https://")
+        for statement in json.loads(role.assume_role_policy_document)["Statement"]:
+            if not statement["Principal"].get("Federated", "").endswith(":oidc-provider/" + issuer):
+                continue
+            conditions = statement["Condition"]
+            if conditions.keys() <= {"StringEquals", "StringLike"} and all(
+                any(fnmatchcase(str(claims[key.removeprefix(issuer + ":")]), pattern) for pattern in listed(patterns))
+                for condition in conditions.values()
+                for key, patterns in condition.items()
+            ):
+                return True
+        return False
+
+    def listed(value):
+        return value if isinstance(value, list) else [value]
+
+    def asked(self, resource="*"):
+        enforcing = ActionAuthenticatorMixin.request_count >= settings.INITIAL_NO_AUTH_ACTION_COUNT
+        if not enforcing or self._get_action() != "AssumeRoleWithWebIdentity":
+            return authorize(self, resource)
+        arn = self._get_param("RoleArn")
+        role = iam_backends[self.current_account]["aws"].get_role(arn.split("/")[-1])
+        if not trusted(role, self._get_param("WebIdentityToken")):
+            raise access_control.AccessDeniedError(user_arn="a web identity", action="sts:AssumeRoleWithWebIdentity")
+
+    BaseResponse._authenticate_and_authorize_normal_action = asked
+
+
 class Quiet(WSGIRequestHandler):
     """Logs errors, not requests."""
 
@@ -206,6 +246,7 @@ def main():
     publish_to_topics()
     let_schedules_be()
     remember_where_a_function_logs()
+    ask_the_trust_policy()
     app = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     os.environ["MOTO_PORT"] = str(server.port)
