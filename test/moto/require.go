@@ -35,8 +35,11 @@ func Require(t testing.TB, tool string) string {
 }
 
 func install(tool string) string {
-	if tool == "moto_server" {
+	switch tool {
+	case "moto_server":
 		return "to include it: pip install 'moto[server]'"
+	case "gitlab-ci-local", "rsync":
+		return "to include it: export PATH=$(scripts/tools):$PATH"
 	}
 	return "to include it: install that"
 }
