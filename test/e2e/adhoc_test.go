@@ -437,35 +437,43 @@ func TestACIJobFailsWhenTheRotationDoes(t *testing.T) {
 	}{
 		"the user is not bound to this project": {
 			"svc-unbound", func(a *adhoc) { a.settings["CI_PROJECT_ID"] = "4712" },
-			1, []string{"refused: ", "credential-rotator:project-ids"},
+			1,
+			[]string{"refused: ", "credential-rotator:project-ids"},
 		},
 		"the redeploy fails": {
 			"svc-red", func(a *adhoc) { a.gitlab.QueueOutcomes(projectID, sandbox.Failed) },
-			1, []string{"failed: ", "both keys work"},
+			1,
+			[]string{"failed: ", "both keys work"},
 		},
 		"a person must look": {
 			"svc-two", func(a *adhoc) { a.addKey() },
-			3, []string{"held: ", "is active, not ours", "  user         svc-two, project 4711\n"},
+			3,
+			[]string{"held: ", "is active, not ours", "  user         svc-two, project 4711\n"},
 		},
 		"the role is not for this branch": {
 			"svc-branch", func(a *adhoc) { a.settings["GITLAB_OIDC_TOKEN"] = idToken("feature") },
-			1, []string{"AWS does not give this job the role arn:aws:iam::123456789012:role/invoke-svc-branch: An error occurred (AccessDenied)"},
+			1,
+			[]string{"AWS does not give this job the role arn:aws:iam::123456789012:role/invoke-svc-branch: An error occurred (AccessDenied)"},
 		},
 		"the function is not there": {
 			"svc-none", func(a *adhoc) { a.settings["AWS_ENDPOINT_URL_LAMBDA"] += "/nowhere" },
-			1, []string{"the function could not be invoked: An error occurred ("},
+			1,
+			[]string{"the function could not be invoked: An error occurred ("},
 		},
 		"nothing is there": {
 			"svc-nobody", func(a *adhoc) { a.settings["AWS_ENDPOINT_URL_LAMBDA"] = "http://127.0.0.1:1" },
-			1, []string{"the function could not be invoked: Could not connect"},
+			1,
+			[]string{"the function could not be invoked: Could not connect"},
 		},
 		"the request is no object": {
 			"svc-list", func(a *adhoc) { a.inputs = `      request: '[1]'` },
-			2, []string{"the input request is no JSON object: [1]"},
+			2,
+			[]string{"the input request is no JSON object: [1]"},
 		},
 		"there is no ID token": {
 			"svc-anybody", func(a *adhoc) { delete(a.settings, "GITLAB_OIDC_TOKEN") },
-			2, []string{"this job has no ID token"},
+			2,
+			[]string{"this job has no ID token"},
 		},
 		"the time is over": {
 			"svc-slow", func(a *adhoc) {
@@ -473,7 +481,8 @@ func TestACIJobFailsWhenTheRotationDoes(t *testing.T) {
 				a.inputs = "      wait_minutes: 1"
 				a.pause = 60 // longer than what is left
 			},
-			3, []string{"… waiting: ", "the rotation is not over after 1 minutes; the function goes on by itself"},
+			3,
+			[]string{"… waiting: ", "the rotation is not over after 1 minutes; the function goes on by itself"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -531,11 +540,13 @@ func TestACIJobNeverBeginsASecondRotation(t *testing.T) {
 	}{
 		"the reply is lost": {
 			"svc-deaf", nil, first, true,
-			0, []string{"… no answer came: ", "asking again, without force", "not due: ", "rotated meanwhile"},
+			0,
+			[]string{"… no answer came: ", "asking again, without force", "not due: ", "rotated meanwhile"},
 		},
 		"the request is lost": {
 			"svc-dumb", first, nil, false,
-			1, []string{"… no answer came: ", "not due: ", "nothing was rotated: the key in place is older than this job"},
+			1,
+			[]string{"… no answer came: ", "not due: ", "nothing was rotated: the key in place is older than this job"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
