@@ -53,7 +53,8 @@ type adhoc struct {
 	role     string
 	jobID    int64
 	inputs   string            // further ones, lines of YAML
-	pause    int               // in seconds; 0 is 1
+	wait     int               // in minutes
+	pause    int               // in seconds
 	settings map[string]string // the project's variables beside the pair
 }
 
@@ -70,7 +71,7 @@ func newAdhoc(t *testing.T, c *cloud, user string, pipeline, timeout time.Durati
 		Aliases:   []string{alias(user)},
 	})
 	t.Cleanup(func() { s.holdsNoSecret("the output", f.Output()) })
-	a := &adhoc{stage: s, function: function{f, s}, dir: t.TempDir(), role: invoker(t, c, user)}
+	a := &adhoc{stage: s, function: function{f, s}, dir: t.TempDir(), role: invoker(t, c, user), wait: 4, pause: 1}
 	a.line = newLine(t, f.URL())
 	// It began with the old key, as every job of its pipeline.
 	a.jobID = s.gitlab.RunningJob(projectID, sandbox.JobSpec{Name: "rotate-aws-key"}, time.Minute)
@@ -206,6 +207,7 @@ func (a *adhoc) writeProject() {
       function: %s
       role_arn: %s
       environment: production
+      wait_minutes: %d
       pause_seconds: %d
 %s
 # What a project may have of its own, and what would begin a second rotation.
@@ -215,7 +217,7 @@ default:
 deploy:
   stage: deploy
   script: echo deploying
-`, a.user, aliasARN(a.user), a.role, max(a.pause, 1), a.inputs)
+`, a.user, aliasARN(a.user), a.role, a.wait, a.pause, a.inputs)
 	for name, content := range map[string]string{"rotate.gitlab-ci.yml": string(template), ".gitlab-ci.yml": own} {
 		if err := os.WriteFile(filepath.Join(a.dir, name), []byte(content), 0o600); err != nil {
 			a.t.Fatal(err)
@@ -478,8 +480,7 @@ func TestACIJobFailsWhenTheRotationDoes(t *testing.T) {
 		"the time is over": {
 			"svc-slow", func(a *adhoc) {
 				a.gitlab.QueueOutcomes(projectID, sandbox.Manual)
-				a.inputs = "      wait_minutes: 1"
-				a.pause = 60 // longer than what is left
+				a.wait, a.pause = 1, 60 // longer than what is left
 			},
 			3,
 			[]string{"… waiting: ", "the rotation is not over after 1 minutes; the function goes on by itself"},
@@ -505,7 +506,7 @@ func TestACIJobIsNotOfferedWhereItWouldBeInTheWay(t *testing.T) {
 	for source, offered := range map[string]bool{"push": true, "web": true, "api": false} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
-			a := &adhoc{stage: &stage{t: t, user: "svc-billing"}, dir: t.TempDir(), role: "arn:aws:iam::123456789012:role/invoke"}
+			a := &adhoc{stage: &stage{t: t, user: "svc-billing"}, dir: t.TempDir(), role: "arn:aws:iam::123456789012:role/invoke", wait: 60, pause: 30}
 			a.writeProject()
 			list := ciLocal(t, a.dir, "--home", a.dir+"-home", "--list-csv", "--ignore-predefined-vars", "CI_PIPELINE_SOURCE", "--variable", "CI_PIPELINE_SOURCE="+source)
 			if !strings.Contains(list, "\ndeploy;") || strings.Contains(list, "\nrotate-aws-key;") != offered {
