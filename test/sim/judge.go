@@ -74,7 +74,7 @@ func (p *play) excused(violation string) bool {
 		return false
 	}
 	made := !p.madeAt.IsZero() && strings.Contains(violation, "DeleteAccessKey") &&
-		slices.ContainsFunc(p.met, func(m meeting) bool { return m.at.Sub(p.madeAt).Abs() < window })
+		slices.ContainsFunc(p.met, func(m meeting) bool { return m.fate != sandbox.Refused && m.at.Sub(p.madeAt).Abs() < window })
 	unsaid := slices.ContainsFunc(p.met, func(m meeting) bool {
 		return m.call.Name == "iam.UpdateAccessKey" || m.call.Name == "journal.Save" && strings.HasSuffix(m.call.Detail, string(rotator.PhaseSoaking))
 	})
