@@ -958,6 +958,36 @@ func TestAPlanOnlyReads(t *testing.T) {
 	})
 }
 
+// The daily run of a young key asks for little, and so sees less: what it does see must
+// not be told as less.
+func TestAYoungKeyIsLookedAtWithoutAPreflight(t *testing.T) {
+	asked := func(s *stage, run func()) int {
+		before := s.count("gitlab.GET preflight")
+		run()
+		return s.count("gitlab.GET preflight") - before
+	}
+	perform(t, func(s *stage) {
+		s.wants(s.run(), rotator.StatusRotated)
+		ends := time.Now().Add(5 * day)
+		s.EditToken("rotator", func(t *sandbox.Token) { t.Expires = ends })
+		if n := asked(s, func() { s.wants(s.run(), rotator.StatusNotDue) }); n != 0 {
+			t.Errorf("it made %d preflights", n)
+		}
+		if n := asked(s, func() { s.warns(s.planned(s.request), "the token expires on") }); n != 1 {
+			t.Errorf("a plan made %d preflights", n)
+		}
+		s.EditVariable(4711, idVariable, "*", func(v *sandbox.Variable) { v.Description = strings.Repeat("x", 250) })
+		if n := asked(s, func() { s.wants(s.run(), rotator.StatusRefused, "leaves no room for the stamp") }); n != 1 {
+			t.Errorf("what is wrong was looked at by %d preflights", n)
+		}
+		s.days(6)
+		result := s.wants(s.run(), rotator.StatusRefused, "GitLab does not accept the token")
+		if strings.Contains(result.Reason, "401") {
+			t.Errorf("it is told twice: %s", result.Reason)
+		}
+	})
+}
+
 func TestWhatIsRefusedTouchesNothing(t *testing.T) {
 	cases := map[string]struct {
 		spoil func(s *stage)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type sight struct {
 	publishedAt time.Time // ours, when GitLab said its own time
 	deployed    *Deployment
 	holders     *[]Job
+	quiet       bool // so there is no preflight
 	lastUse     *LastUse
 	lastUseErr  error
 }
@@ -78,7 +80,7 @@ func (u *run) looks() []func(context.Context) error {
 	case PhaseSoaking:
 		return []func(context.Context) error{u.lookAtKeys, u.lookAtLastUse, u.lookAtPublished}
 	default:
-		return []func(context.Context) error{u.lookAtKeys, u.lookBefore, u.lookAtPublished, u.lookAtLastUse}
+		return []func(context.Context) error{u.lookAtKeys, u.lookIfQuiet, u.lookBefore, u.lookAtPublished, u.lookAtLastUse}
 	}
 }
 
@@ -174,13 +176,32 @@ func (u *run) lookAtKeys(ctx context.Context) error {
 	return err
 }
 
+// lookIfQuiet spares the daily run of a key that is young the preflight: what is
+// published is read, and if nothing is to be done then, nothing more is asked. It still
+// shows that the token works.
+func (u *run) lookIfQuiet(ctx context.Context) error {
+	young := func(k AccessKey) bool { return u.observed().iamNow.Before(dueAt(u.request, k)) }
+	keys := valueOr(u.seen.keys)
+	if u.readOnly || u.request.Force || len(keys) == 0 || slices.ContainsFunc(keys, func(k AccessKey) bool { return !young(k) }) {
+		return nil
+	}
+	if err := u.lookAtPublished(ctx); err != nil {
+		return err
+	}
+	u.seen.quiet = decide(u.observed()).status == StatusNotDue
+	return nil
+}
+
 // lookBefore is the preflight. With a fault the rest need not be looked at.
 func (u *run) lookBefore(ctx context.Context) error {
-	if u.seen.preflight != nil {
+	if u.seen.preflight != nil || u.seen.quiet {
 		return nil
 	}
 	p, err := u.Destination.Preflight(ctx, u.request)
 	u.seen.preflight = &p
+	if len(p.Faults) > 0 {
+		u.seen.published = nil // why it cannot be read is among them
+	}
 	return err
 }
 
