@@ -12,6 +12,7 @@
 //	decide.go, phases.go    what is to be done, and why
 //	act.go                  doing it
 //	close.go, result.go     what to say about it
+//	resume.go, followup.go  going on with all that is in flight
 //	ports.go, record.go     the words that the adapters speak
 //
 // There is no recovery code: a run that dies leaves something that the next run
