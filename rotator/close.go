@@ -60,6 +60,9 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 	}
 	result := u.resultOf(record, v)
 	if !u.readOnly {
+		if v.status == StatusHeld && u.heldAnew(v) {
+			u.notify(ctx, NoticeHeld, result) // before it is saved that somebody knows
+		}
 		u.putDown(ctx, v, err)
 		u.switchFollowUp(ctx, v)
 		result.Warnings = u.allWarnings(record, v)
@@ -68,8 +71,6 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 			u.notify(ctx, NoticeSucceeded, result)
 		case v.status == StatusFailed && !u.toldBefore(err):
 			u.notify(ctx, NoticeFailed, result)
-		case v.status == StatusHeld && u.heldAnew(v):
-			u.notify(ctx, NoticeHeld, result)
 		}
 		result.Warnings = u.allWarnings(record, v)
 	}
@@ -188,7 +189,10 @@ func (u *run) noteHeld(r *Record, v verdict) {
 	if r.InFlight() {
 		r.LookAgain = time.Now().Add(lookAgain).UTC()
 	}
-	if u.heldAnew(v) {
+	switch {
+	case slices.Contains(u.unheard, NoticeHeld):
+		r.HeldTold = time.Time{}
+	case u.heldAnew(v):
 		r.HeldTold = time.Now().UTC()
 	}
 }

@@ -125,6 +125,33 @@ func TestThatItIsHeldIsToldThoughTheJournalCannotKeepIt(t *testing.T) {
 	})
 }
 
+func TestWhatNobodyHeardIsToldAgain(t *testing.T) {
+	for name, set := range map[string]func(*stage){
+		"held before it begins": func(s *stage) { s.CreateKey(serviceUser, 200*day) },
+		"held in flight": func(s *stage) {
+			s.request.OverlapHours = 6
+			s.wants(s.run(), rotator.StatusWaiting)
+			time.Sleep(3 * time.Hour)
+			s.UseKey(s.Key.ID, "s3", "eu-central-1")
+			time.Sleep(3 * time.Hour)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			perform(t, func(s *stage) {
+				set(s)
+				s.every = failing("notifier.Notify", sandbox.Refused)
+				s.warns(s.wants(s.run(), rotator.StatusHeld), "nobody was notified (Held)")
+				s.every = nil
+				s.wants(s.run(), rotator.StatusHeld)
+				s.wants(s.run(), rotator.StatusHeld)
+				if n := s.helds(); n != 1 {
+					t.Errorf("it was heard %d times, want once", n)
+				}
+			})
+		})
+	}
+}
+
 // A run that dies tells nobody that it did not do what it was forced to.
 func TestAForcedRotationWhoseRunDiedIsStillForced(t *testing.T) {
 	for name, dies := range map[string]string{
