@@ -2,6 +2,7 @@ variable "name" {
   description = "Name of the function, and the beginning of every other name that the module makes."
   type        = string
   default     = "credential-rotator"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,38}[a-z0-9]$", var.name))
@@ -14,6 +15,7 @@ variable "name" {
 variable "zip_path" {
   description = "Path of the finished bootstrap.zip, from a release or from scripts/build, for the architecture below."
   type        = string
+  nullable    = false
 
   validation {
     condition     = try(fileexists(var.zip_path), false)
@@ -25,6 +27,7 @@ variable "architecture" {
   description = "What the zip was built for, as Lambda calls it: arm64, or x86_64 for linux-amd64."
   type        = string
   default     = "arm64"
+  nullable    = false
 
   validation {
     condition     = contains(["arm64", "x86_64"], var.architecture)
@@ -36,6 +39,7 @@ variable "reserved_concurrency" {
   description = "How many rotations may run at once; -1: as many as the account allows. A tick that has to wait is served within six hours."
   type        = number
   default     = -1
+  nullable    = false
 
   validation {
     condition     = var.reserved_concurrency == -1 || (var.reserved_concurrency >= 1 && floor(var.reserved_concurrency) == var.reserved_concurrency)
@@ -47,6 +51,7 @@ variable "probe_regions" {
   description = "Regions in which a new key must work before it is published: all in which services use theirs. Empty: this region."
   type        = list(string)
   default     = []
+  nullable    = false
 
   validation {
     condition     = length(var.probe_regions) <= 10 && alltrue([for r in var.probe_regions : can(regex("^[a-z]{2}[a-z-]*-[a-z]+-[0-9]+$", r))])
@@ -60,7 +65,8 @@ variable "logs" {
     retention_days = optional(number, 400)
     level          = optional(string, "info")
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.logs.retention_days)
@@ -77,6 +83,7 @@ variable "logs" {
 variable "user_path" {
   description = "IAM path of the users whose keys the function may make and delete, such as /gitlab/. The one input that decides how far its role reaches."
   type        = string
+  nullable    = false
 
   validation {
     condition     = var.user_path != "/"
@@ -98,6 +105,7 @@ variable "gitlab_url" {
   description = "Where GitLab is."
   type        = string
   default     = "https://gitlab.com"
+  nullable    = false
 
   validation {
     condition     = can(regex("^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$", var.gitlab_url))
@@ -213,7 +221,8 @@ variable "alarms" {
     max_age_days    = optional(number, 90)
     follow_up_hours = optional(number, 24)
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
     condition     = var.alarms.max_age_days >= 1 && var.alarms.max_age_days <= 365 && floor(var.alarms.max_age_days) == var.alarms.max_age_days

@@ -44,17 +44,15 @@ func (s *Server) Inventory(t testing.TB) map[string]string {
 // list calls an action with no parameters.
 func (s *Server) list(t testing.TB, listing string) string {
 	t.Helper()
-	service, call, _ := strings.Cut(listing, " ")
+	service, action, _ := strings.Cut(listing, " ")
 	var text string
 	switch {
-	case strings.HasPrefix(call, "/"):
-		text = s.call(t, service, http.MethodGet, call, nil, "")
-	case strings.Contains(call, "."):
-		text = s.call(t, service, http.MethodPost, "/", http.Header{
-			"X-Amz-Target": {call}, "Content-Type": {"application/x-amz-json-1.0"},
-		}, "{}")
+	case strings.HasPrefix(action, "/"):
+		text = s.unsigned(t, call{service: service, method: http.MethodGet, path: action})
+	case strings.Contains(action, "."):
+		text = s.unsigned(t, call{service: service, method: http.MethodPost, path: "/", target: action, contentType: "application/x-amz-json-1.0", body: "{}"})
 	default:
-		text = s.Query(t, service, url.Values{"Action": {call}})
+		text = s.Query(t, service, url.Values{"Action": {action}})
 	}
 	return regexp.MustCompile(`(?i)<RequestId>[^<]*</RequestId>`).ReplaceAllString(text, "")
 }
@@ -63,28 +61,31 @@ func (s *Server) list(t testing.TB, listing string) string {
 // like, and returns the answer. It works while authentication is off.
 func (s *Server) Query(t testing.TB, service string, form url.Values) string {
 	t.Helper()
-	return s.call(t, service, http.MethodPost, "/", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, form.Encode())
+	return s.unsigned(t, call{service: service, method: http.MethodPost, path: "/", contentType: "application/x-www-form-urlencoded", body: form.Encode()})
 }
 
-func (s *Server) call(t testing.TB, service, method, path string, header http.Header, body string) string {
+type call struct{ service, method, path, target, contentType, body string }
+
+func (s *Server) unsigned(t testing.TB, c call) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), c.method, s.URL+c.path, strings.NewReader(c.body))
 	if err != nil {
-		t.Fatalf("calling %s: %v", service, err)
-	}
-	if header != nil {
-		req.Header = header
+		t.Fatalf("calling %s: %v", c.service, err)
 	}
 	// moto takes the service from the signature, which it does not check now.
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/"+Region+"/"+service+"/aws4_request, SignedHeaders=host, Signature=none")
+	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/"+Region+"/"+c.service+"/aws4_request, SignedHeaders=host, Signature=none")
+	req.Header.Set("Content-Type", c.contentType)
+	if c.target != "" {
+		req.Header.Set("X-Amz-Target", c.target)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatalf("calling %s: %v", service, err)
+		t.Fatalf("calling %s: %v", c.service, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("calling %s (%s): %s %v\n%s", service, body, resp.Status, err, text)
+		t.Fatalf("calling %s (%s %s %s): %s %v\n%s", c.service, c.path, c.target, c.body, resp.Status, err, text)
 	}
 	return string(text)
 }
