@@ -91,7 +91,7 @@ func documented(t *testing.T, source string) {
 	}
 	for _, b := range found {
 		kind, name, body := b[1], b[2], b[3]
-		if !strings.Contains(readme, "| `"+name+"` |") {
+		if !regexp.MustCompile("(?m)^\\|[^|]*`" + name + "`[^|]*\\|").MatchString(readme) {
 			t.Errorf("the README has no row for the %s %s", kind, name)
 		}
 		if !strings.Contains(body, "\n  description") && !strings.HasPrefix(body, "  description") {
