@@ -2,10 +2,9 @@ package mutants
 
 // The gates of the simulation.
 const (
-	halfYear = "HalfAYear"
-	oneRun   = "OneRun"
-	person   = "WhateverAPersonDoes"
-	place    = "EveryPlace"
+	oneRun = "OneRun"
+	person = "WhateverAPersonDoes"
+	place  = "EveryPlace"
 )
 
 // mutants are keyed by what is wrong with them. Two wrong versions are not here: one
@@ -95,14 +94,14 @@ func mutants() map[string]mutant {
 			file: "redeploy.go",
 			old:  "if d.After, err = u.Redeployer.Mark(ctx, d); err != nil {",
 			new:  "if d.After = 0; err != nil {",
-			gate: oneRun,
+			gate: place,
 			by:   "which is live in production",
 		},
 		"it takes a deployment that failed for one that succeeded": {
 			file: "redeploy.go",
 			old:  "	case d.State == DeploymentSucceeded || u.request.Redeploy == RedeployNone:",
 			new:  "	case d.State == DeploymentSucceeded || d.State == DeploymentFailed || u.request.Redeploy == RedeployNone:",
-			gate: oneRun,
+			gate: place,
 			by:   "which is live in production",
 		},
 		"it throws a half published pair away": {
@@ -144,7 +143,7 @@ func mutants() map[string]mutant {
 			file: "create.go",
 			old:  "	if errors.Is(err, ErrRefused) {\n		if _, saveErr",
 			new:  "	if errors.Is(err, ErrRefused) && false {\n		if _, saveErr",
-			gate: place,
+			gate: person,
 			by:   "which the rotator did not make",
 		},
 		"it writes though its lease may be over": {
