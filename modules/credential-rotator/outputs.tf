@@ -13,6 +13,11 @@ output "user_path" {
   value       = var.user_path
 }
 
+output "scheduler_role_arn" {
+  description = "ARN of the role by which EventBridge Scheduler ticks the function. modules/service-account takes it with scheduler = true."
+  value       = aws_iam_role.schedules.arn
+}
+
 output "role_arn" {
   description = "ARN of the role that the function runs as."
   value       = aws_iam_role.rotator.arn

@@ -15,13 +15,13 @@ variable "function_arn" {
 }
 
 variable "user_path" {
-  description = "The path below which the rotator may touch users (output user_path of modules/credential-rotator), such as /rotated/."
+  description = "The path below which the rotator may touch users (output user_path of modules/credential-rotator), such as /gitlab/."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex(local.path_form, var.user_path)) && length(var.user_path) <= 512
-    error_message = "user_path must begin and end with a slash and name at least one folder, such as /rotated/ (A-Z a-z 0-9 _ . + = , @ - between the slashes): / alone would be every user of the account, and a wildcard any."
+    error_message = "user_path must begin and end with a slash and name at least one folder, such as /gitlab/ (A-Z a-z 0-9 _ . + = , @ - between the slashes): / alone would be every user of the account, and a wildcard any."
   }
 }
 
@@ -50,7 +50,7 @@ variable "path" {
 
   validation {
     condition     = var.path == null || can(regex(local.path_form, var.path)) && length(coalesce(var.path, "/")) <= 512
-    error_message = "path must begin and end with a slash, such as /rotated/shop/ (A-Z a-z 0-9 _ . + = , @ - between the slashes)."
+    error_message = "path must begin and end with a slash, such as /gitlab/shop/ (A-Z a-z 0-9 _ . + = , @ - between the slashes)."
   }
 
   validation {

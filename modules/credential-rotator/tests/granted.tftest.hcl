@@ -224,6 +224,37 @@ run "in_a_VPC_Lambda_may_attach_the_function_and_the_function_may_not" {
   }
 }
 
+run "schedules_may_tick_the_function_and_do_nothing_else" {
+  assert {
+    condition = jsondecode(aws_iam_role.schedules.assume_role_policy) == {
+      Version = "2012-10-17"
+      Statement = [{
+        Sid       = "SchedulerMayActForSchedulesOfThisAccount"
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "scheduler.amazonaws.com" }
+        Condition = { StringEquals = {
+          "aws:SourceAccount" = "123456789012"
+          "aws:SourceArn"     = "arn:aws:scheduler:eu-central-1:123456789012:schedule-group/default"
+        } }
+      }]
+    }
+    error_message = "The trust policy is ${aws_iam_role.schedules.assume_role_policy}."
+  }
+  assert {
+    condition = jsondecode(aws_iam_role_policy.schedules.policy) == {
+      Version = "2012-10-17"
+      Statement = [{
+        Sid      = "TickTheFunction"
+        Effect   = "Allow"
+        Action   = "lambda:InvokeFunction"
+        Resource = "arn:aws:lambda:eu-central-1:123456789012:function:credential-rotator"
+      }]
+    }
+    error_message = "The policy is ${aws_iam_role_policy.schedules.policy}."
+  }
+}
+
 run "partition_region_and_account_are_those_that_it_is_applied_in" {
   override_data {
     target = data.aws_partition.current
