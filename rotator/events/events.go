@@ -51,7 +51,6 @@ func New(cfg aws.Config, opts Options) *Notifier {
 // may see an event twice, as EventBridge promises no less.
 func (n *Notifier) Notify(ctx context.Context, notice rotator.Notice, r rotator.Result) error {
 	doing := fmt.Sprintf("telling bus %s that the rotation of %s is %q", n.bus, r.User, notice)
-	r.Reason = plain(r.Reason)
 	detail, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -75,12 +74,6 @@ func (n *Notifier) Notify(ctx context.Context, notice rotator.Notice, r rotator.
 		}
 	}
 	return errors.New(doing + ": EventBridge did not take the event, and does not say why")
-}
-
-// plain is a sentence that a rule can put into a template as it is: whether EventBridge
-// escapes anything there is not said, and a mail that never comes is worse than another mark.
-func plain(sentence string) string {
-	return strings.NewReplacer(`"`, "'", `\`, "/", "\n", " ", "\r", " ", "\t", " ").Replace(sentence)
 }
 
 // failed says in words what went wrong, and what to do when EventBridge has said it.

@@ -49,24 +49,6 @@ func TestWhatTheBusDoesNotTakeIsAnError(t *testing.T) {
 	}
 }
 
-func TestTheReasonCanBePutIntoATemplate(t *testing.T) {
-	var sent string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		sent = string(body)
-		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-		_, _ = io.WriteString(w, `{"FailedEntryCount":0,"Entries":[{"EventId":"1"}]}`)
-	}))
-	defer server.Close()
-	result := rotator.Result{Reason: "GitLab says \"no\\yes\"\nand more"}
-	if err := events.New(config(server), events.Options{}).Notify(t.Context(), rotator.NoticeFailed, result); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(sent, `GitLab says 'no/yes' and more`) {
-		t.Errorf("the event is %s", sent)
-	}
-}
-
 // What it says over the wire, and to a person when it cannot.
 func TestARuleThatCannotBeSwitchedSaysWhatToDo(t *testing.T) {
 	for name, c := range map[string]struct {
