@@ -14,13 +14,15 @@ resource "aws_sns_topic_policy" "notifications" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [
+      # No condition: EventBridge fills in none when it publishes to a topic, so that one on
+      # aws:SourceArn would keep every mail back ("Using resource-based policies for
+      # EventBridge", in its user guide).
       {
-        Sid       = "TheRuleMayTellOfRotations"
+        Sid       = "EventBridgeMayTellOfRotations"
         Effect    = "Allow"
         Principal = { Service = "events.amazonaws.com" }
         Action    = "sns:Publish"
         Resource  = aws_sns_topic.notifications.arn
-        Condition = { ArnEquals = { "aws:SourceArn" = aws_cloudwatch_event_rule.notifications.arn } }
       },
       {
         Sid       = "TheAlarmsMayTellOfThemselves"

@@ -105,18 +105,17 @@ run "only_the_follow_up_rule_invokes_the_function" {
   }
 }
 
-run "only_its_rule_and_its_alarms_publish_to_the_topic" {
+run "only_EventBridge_and_its_alarms_publish_to_the_topic" {
   assert {
     condition = jsondecode(aws_sns_topic_policy.notifications.policy) == {
       Version = "2012-10-17"
       Statement = [
         {
-          Sid       = "TheRuleMayTellOfRotations"
+          Sid       = "EventBridgeMayTellOfRotations"
           Effect    = "Allow"
           Principal = { Service = "events.amazonaws.com" }
           Action    = "sns:Publish"
           Resource  = "arn:aws:sns:eu-central-1:123456789012:credential-rotator-notifications"
-          Condition = { ArnEquals = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/credential-rotator-notifications" } }
         },
         {
           Sid       = "TheAlarmsMayTellOfThemselves"
