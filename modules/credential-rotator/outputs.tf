@@ -15,7 +15,10 @@ output "user_path" {
 
 output "scheduler_role_arn" {
   description = "ARN of the role by which EventBridge Scheduler ticks the function. modules/service-account takes it with scheduler = true."
-  value       = aws_iam_role.schedules.arn
+  # Put together, so that it is known in the first plan: service-account makes a role of
+  # its own when it is given none, and could not tell otherwise.
+  value      = "arn:${local.partition}:iam::${local.account}:role/${aws_iam_role.schedules.name}"
+  depends_on = [aws_iam_role_policy.schedules]
 }
 
 output "role_arn" {

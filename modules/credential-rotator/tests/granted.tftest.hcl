@@ -254,6 +254,16 @@ run "schedules_may_tick_the_function_and_do_nothing_else" {
   }
 }
 
+# Unknown, it would be neither given nor missing to a service-account in the same apply,
+# which could not count its roles.
+run "the_role_of_the_schedules_is_known_before_it_is_made" {
+  command = plan
+  assert {
+    condition     = output.scheduler_role_arn == "arn:aws:iam::123456789012:role/credential-rotator-schedules"
+    error_message = "The output is ${output.scheduler_role_arn}."
+  }
+}
+
 run "partition_region_and_account_are_those_that_it_is_applied_in" {
   override_data {
     target = data.aws_partition.current
