@@ -16,17 +16,23 @@ import os
 import sys
 import threading
 from fnmatch import fnmatchcase
+from urllib.parse import unquote, urlparse
 
 from moto import settings
 from moto.awslambda.models import LambdaFunction
+from moto.awslambda.responses import LambdaResponse
 from moto.core.authorization import ActionAuthenticatorMixin
-from moto.core.responses import BaseResponse
+from moto.core.responses import ActionResult, BaseResponse
 from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.responses import DynamoHandler
 from moto.events.models import Rule
+from moto.events.responses import EventsHandler
 from moto.iam import access_control, iam_backends
 from moto.iam.responses import IamResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.secretsmanager.responses import SecretsManagerResponse
 from moto.sns.models import sns_backends
+from moto.ssm.responses import SimpleSystemManagerResponse
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 
@@ -44,25 +50,104 @@ def refuse_inactive_keys():
     access_control.IAMUserAccessKey.__init__ = checked
 
 
-def name_iam_resources():
-    """AWS checks a policy's Resource against the user or role that a call is about.
-    moto checks it against "*", and so denies whatever a narrow policy allows."""
+def name_resources():
+    """AWS checks a policy's Resource against what a call is about. moto checks it against
+    "*", and so denies whatever a narrow policy allows. What is not named here, or names
+    several, stays "*": a narrow policy does not allow it."""
 
-    def resource(self):
+    def arn(self, service, rest):
+        region = "" if service == "iam" else self.region
+        return f"arn:{self.partition}:{service}:{region}:{self.current_account}:{rest}"
+
+    def iam(self):
         for param, kind in (("UserName", "user"), ("RoleName", "role")):
             name = self._get_param(param)
             if name:
                 try:
                     return getattr(self.backend, f"get_{kind}")(name).arn
-                except Exception:  # there is none: the path is not known
-                    return f"arn:aws:iam::{self.current_account}:{kind}/{name}"
+                except Exception:  # there is none: the call says where it is to be made
+                    return arn(self, "iam", kind + (self._get_param("Path") or "/") + name)
         key_id = self._get_param("AccessKeyId")  # GetAccessKeyLastUsed names no user
         for user in self.backend.list_users("/", None, None):
             if key_id in [key.access_key_id for key in user.access_keys]:
                 return user.arn
         return "*"
 
-    IamResponse._determine_resource = resource
+    def dynamodb(self):
+        params = getattr(self, "params", {})
+        if "TableName" not in params:
+            return "*"
+        table = params["TableName"].split("/")[-1]  # or it is an ARN
+        index = params.get("IndexName")
+        return arn(self, "dynamodb", f"table/{table}" + (f"/index/{index}" if index else ""))
+
+    def events(self):
+        if self._get_action() == "PutEvents":
+            buses = {entry.get("EventBusName", "default") for entry in self._get_param("Entries")}
+            return arn(self, "events", "event-bus/" + buses.pop().split("/")[-1]) if len(buses) == 1 else "*"
+        bus = (self._get_param("EventBusName") or "default").split("/")[-1]
+        rule = self._get_param("Name") or self._get_param("Rule")
+        return arn(self, "events", "rule/" + (rule if bus == "default" else f"{bus}/{rule}")) if rule else "*"
+
+    def secretsmanager(self):
+        name = self._get_param("SecretId")
+        secret = self.backend.secrets.get(name) if name else None
+        return secret.arn if secret else "*"
+
+    def ssm(self):
+        name = self._get_param("Name")
+        return arn(self, "ssm", "parameter/" + name.lstrip("/")) if name else "*"
+
+    def awslambda(self):
+        words = unquote(self.raw_path).split("/")  # /VERSION/functions/NAME/...
+        if len(words) < 4 or words[2] != "functions":
+            return "*"
+        function = words[3].split(":function:")[-1]
+        qualifier = self.querystring.get("Qualifier", [""])[0]
+        return arn(self, "lambda", "function:" + function + (f":{qualifier}" if qualifier else ""))
+
+    IamResponse._determine_resource = iam
+    DynamoHandler._determine_resource = dynamodb
+    EventsHandler._determine_resource = events
+    SecretsManagerResponse._determine_resource = secretsmanager
+    SimpleSystemManagerResponse._determine_resource = ssm
+    LambdaResponse._determine_resource = awslambda
+
+
+def check_what_was_signed():
+    """AWS checks the signature of the path and the body as they were sent. moto decodes the
+    path, and takes the headers for a body that is empty, so that no GET and no DELETE is right."""
+    authorize = ActionAuthenticatorMixin._authenticate_and_authorize_action
+    create_request = access_control.IAMRequestBase._create_aws_request
+
+    def as_sent(self, *args, **kwargs):
+        uri = self.uri
+        self.uri = urlparse(uri)._replace(path=self.raw_path).geturl()
+        try:
+            authorize(self, *args, **kwargs)
+        finally:
+            self.uri = uri
+
+    def create_aws_request(self):
+        if self._method in ("GET", "DELETE"):
+            self._data = b""
+        return create_request(self)
+
+    ActionAuthenticatorMixin._authenticate_and_authorize_action = as_sent
+    access_control.IAMRequestBase._create_aws_request = create_aws_request
+
+
+def name_the_permission_to_invoke():
+    """The permission to call Lambda's Invoke is lambda:InvokeFunction. moto looks for
+    lambda:Invoke."""
+    check = access_control.IAMRequestBase.check_action_permitted
+
+    def checked(self, resource):
+        if self._action == "lambda:Invoke":
+            self._action = "lambda:InvokeFunction"
+        check(self, resource)
+
+    access_control.IAMRequestBase.check_action_permitted = checked
 
 
 def speak_the_protocol_of_errors():
@@ -190,6 +275,18 @@ def remember_where_a_function_logs():
     LambdaFunction.update_configuration = updated
 
 
+def list_no_service_specific_credentials():
+    """moto does not know this call, with which Terraform makes sure that it may delete a user
+    and all that the user has (force_destroy)."""
+    IamResponse.list_service_specific_credentials = lambda self: ActionResult({"ServiceSpecificCredentials": []})
+
+
+def leave_running_to_others():
+    """moto would run a function in Docker, if there is one. Package lambda runs ours; what
+    is invoked here is only whether that is allowed."""
+    LambdaFunction.invoke = lambda self, body, headers, response_headers: b"null"
+
+
 def ask_the_trust_policy():
     """AWS wants no signature on AssumeRoleWithWebIdentity: it compares the token's claims
     with the role's trust policy. moto wants a signature, and reads neither. (Who signed
@@ -240,12 +337,16 @@ def end_with_stdin():
 
 def main():
     refuse_inactive_keys()
-    name_iam_resources()
+    name_resources()
+    check_what_was_signed()
+    name_the_permission_to_invoke()
     speak_the_protocol_of_errors()
     compare_and_swap()
     publish_to_topics()
     let_schedules_be()
     remember_where_a_function_logs()
+    list_no_service_specific_credentials()
+    leave_running_to_others()
     ask_the_trust_policy()
     app = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)

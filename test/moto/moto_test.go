@@ -2,6 +2,7 @@ package moto_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -43,6 +44,15 @@ func TestMotoBehavesLikeAWS(t *testing.T) {
 	t.Run("a service that speaks JSON says so when it denies", func(t *testing.T) {
 		_, err := dynamodb.NewFromConfig(cfg).ListTables(t.Context(), &dynamodb.ListTablesInput{})
 		wantCode(t, err, "AccessDeniedException")
+	})
+	t.Run("what is sent is what has to be signed", func(t *testing.T) {
+		s.Inventory(t) // all protocols, GETs too
+		forged := aws.Credentials{AccessKeyID: *key.AccessKeyId, SecretAccessKey: "forged"}
+		for _, call := range []moto.Call{{Service: "iam", Action: "ListUsers"}, {Service: "events", Action: "AWSEvents.ListRules"}, {Service: "scheduler", Action: "GET /schedules"}} {
+			if status, answer, err := s.Do(t.Context(), forged, call); err != nil || !strings.Contains(answer, "Signature") {
+				t.Errorf("%s %s, signed with another secret: %d %v\n%s", call.Service, call.Action, status, err, answer)
+			}
+		}
 	})
 	t.Run("an inactive key does not authenticate", func(t *testing.T) {
 		if _, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), nil); err != nil {

@@ -74,7 +74,8 @@ func told(t *testing.T, s *moto.Server, topic string) {
 		}
 	}))
 	defer subscriber.Close()
-	s.Query(t, "sns", url.Values{"Action": {"Subscribe"}, "TopicArn": {topic}, "Protocol": {"http"}, "Endpoint": {subscriber.URL}})
+	form := url.Values{"TopicArn": {topic}, "Protocol": {"http"}, "Endpoint": {subscriber.URL}}
+	s.Ask(t, moto.Call{Service: "sns", Action: "Subscribe", Body: form.Encode()})
 	notifier := events.New(s.Admin(), events.Options{})
 	for _, notice := range []rotator.Notice{rotator.NoticeStarted, rotator.NoticeHeld} {
 		if err := notifier.Notify(t.Context(), notice, rotator.Result{User: "svc-billing", ProjectID: 4711, Reason: "a second key is in the way"}); err != nil {

@@ -87,10 +87,10 @@ func (d *Dir) Set(variables map[string]any) {
 	}
 }
 
-// Apply makes it so.
-func (d *Dir) Apply() {
+// Apply makes it so, and returns what Terraform says of it.
+func (d *Dir) Apply() string {
 	d.t.Helper()
-	d.Run("apply", "-input=false", "-auto-approve")
+	return d.Run("apply", "-input=false", "-auto-approve")
 }
 
 // Plan returns the plan, empty if nothing would change.
@@ -126,10 +126,10 @@ func (d *Dir) State() string {
 	return d.Run("state", "pull")
 }
 
-// Destroy destroys everything.
-func (d *Dir) Destroy() {
+// Destroy destroys everything, and returns what Terraform says of it.
+func (d *Dir) Destroy() string {
 	d.t.Helper()
-	d.Run("destroy", "-input=false", "-auto-approve")
+	return d.Run("destroy", "-input=false", "-auto-approve")
 }
 
 // Run runs terraform with these arguments and returns what it printed.
