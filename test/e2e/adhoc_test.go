@@ -31,10 +31,12 @@ import (
 )
 
 // idToken is what GitLab would give a job on a ref of the project, signature aside.
-func idToken(ref string) string {
+func idToken(ref string) string { return idTokenOf("https://gitlab.example.com", ref) }
+
+func idTokenOf(gitlab, ref string) string {
 	part := base64.RawURLEncoding.EncodeToString
 	return part([]byte(`{"alg":"RS256"}`)) + "." + part(fmt.Appendf(nil,
-		`{"iss":"https://gitlab.example.com","aud":"https://gitlab.example.com","sub":"project_path:shop/billing:ref_type:branch:ref:%s"}`, ref)) +
+		`{"iss":%q,"aud":%q,"sub":"project_path:shop/billing:ref_type:branch:ref:%s"}`, gitlab, gitlab, ref)) +
 		"." + part([]byte("signature"))
 }
 
@@ -50,6 +52,7 @@ type adhoc struct {
 	function function
 	line     *line
 	dir      string // the project
+	arn      string // of the alias
 	role     string
 	jobID    int64
 	inputs   string            // further ones, lines of YAML
@@ -66,12 +69,12 @@ func newAdhoc(t *testing.T, c *cloud, user string, pipeline, timeout time.Durati
 	s.gitlab.EditProject(projectID, func(p *sandbox.Project) { p.Pipeline[0].Duration = pipeline })
 	f := lambda.Start(t, lambda.Options{
 		Bootstrap: program(t),
-		Env:       append(slices.Clone(s.env), "JOURNAL=dynamodb://"+table, "AWS_ENDPOINT_URL="+s.wire.AWS(t, aged(t, c.URL, s.first))),
+		Env:       append(slices.Clone(s.env), "JOURNAL=dynamodb://"+table, "AWS_ENDPOINT_URL="+s.wire.AWS(t, aged(t, c.URL, s.first, 10))),
 		Timeout:   timeout,
 		Aliases:   []string{alias(user)},
 	})
 	t.Cleanup(func() { s.holdsNoSecret("the output", f.Output()) })
-	a := &adhoc{stage: s, function: function{f, s}, dir: t.TempDir(), role: invoker(t, c, user), wait: 4, pause: 1}
+	a := &adhoc{stage: s, function: function{f, s}, dir: t.TempDir(), arn: aliasARN(user), role: invoker(t, c, user), wait: 4, pause: 1}
 	a.line = newLine(t, f.URL())
 	// It began with the old key, as every job of its pipeline.
 	a.jobID = s.gitlab.RunningJob(projectID, sandbox.JobSpec{Name: "rotate-aws-key"}, time.Minute)
@@ -99,15 +102,15 @@ func alias(user string) string {
 
 func aliasARN(user string) string { return lambda.ARN + ":" + alias(user) }
 
-// aged is the URL of an AWS at which a key is ten days old. moto makes them now.
-func aged(t *testing.T, target, keyID string) string {
+// aged is the URL of an AWS at which a key is some days old. moto makes them now.
+func aged(t *testing.T, target, keyID string, days int) string {
 	t.Helper()
 	upstream, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	date := regexp.MustCompile(`(?s)(<AccessKeyId>` + keyID + `</AccessKeyId>.*?<CreateDate>)[^<]*`)
-	then := time.Now().AddDate(0, 0, -10).UTC().Format("2006-01-02T15:04:05Z")
+	then := time.Now().AddDate(0, 0, -days).UTC().Format("2006-01-02T15:04:05Z")
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(upstream)
@@ -217,7 +220,7 @@ default:
 deploy:
   stage: deploy
   script: echo deploying
-`, a.user, aliasARN(a.user), a.role, a.wait, a.pause, a.inputs)
+`, a.user, a.arn, a.role, a.wait, a.pause, a.inputs)
 	for name, content := range map[string]string{"rotate.gitlab-ci.yml": string(template), ".gitlab-ci.yml": own} {
 		if err := os.WriteFile(filepath.Join(a.dir, name), []byte(content), 0o600); err != nil {
 			a.t.Fatal(err)
@@ -509,7 +512,7 @@ func TestACIJobIsNotOfferedWhereItWouldBeInTheWay(t *testing.T) {
 	for source, offered := range map[string]bool{"push": true, "web": true, "api": false} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
-			a := &adhoc{stage: &stage{t: t, user: "svc-billing"}, dir: t.TempDir(), role: "arn:aws:iam::123456789012:role/invoke", wait: 60, pause: 30}
+			a := &adhoc{stage: &stage{t: t, user: "svc-billing"}, dir: t.TempDir(), arn: aliasARN("svc-billing"), role: "arn:aws:iam::123456789012:role/invoke", wait: 60, pause: 30}
 			a.writeProject()
 			list := ciLocal(t, a.dir, "--home", a.dir+"-home", "--list-csv", "--ignore-predefined-vars", "CI_PIPELINE_SOURCE", "--variable", "CI_PIPELINE_SOURCE="+source)
 			if !strings.Contains(list, "\ndeploy;") || strings.Contains(list, "\nrotate-aws-key;") != offered {
