@@ -62,7 +62,10 @@ resource "aws_cloudwatch_event_target" "notifications" {
   event_bus_name = local.bus
   arn            = aws_sns_topic.notifications.arn
 
-  # Credential Rotation Held: svc-billing (GitLab project 4711): AKIA... is active, not ours ...
+  # {"message": "Credential Rotation Held: svc-billing (GitLab project 4711)", "reason": "AKIA... is active, not ours ..."}
+  #
+  # The reason stands outside of quotation marks, where EventBridge puts it in as JSON:
+  # inside, one that has a quotation mark itself might break the mail.
   input_transformer {
     input_paths = {
       what    = "$.detail-type"
@@ -70,7 +73,7 @@ resource "aws_cloudwatch_event_target" "notifications" {
       project = "$.detail.project_id"
       reason  = "$.detail.reason"
     }
-    input_template = "\"<what>: <user> (GitLab project <project>): <reason>\""
+    input_template = "{\"message\": \"<what>: <user> (GitLab project <project>)\", \"reason\": <reason>}"
   }
 
   depends_on = [aws_sns_topic_policy.notifications]

@@ -346,7 +346,7 @@ func (p *platform) fails(queue string) {
 	}
 	message := p.message(queue)
 	p.holdsNoSecret("the message", message)
-	if want := `"Credential Rotation Failed: svc-billing (GitLab project 4711): ` + strings.TrimPrefix(a.Reason, "failed: ") + `"`; message != want || !strings.Contains(message, "both keys work") {
+	if want := `{"message": "Credential Rotation Failed: svc-billing (GitLab project 4711)", "reason": "` + strings.TrimPrefix(a.Reason, "failed: ") + `"}`; message != want || !strings.Contains(message, "both keys work") {
 		p.t.Errorf("the topic's subscriber reads %s, want %s", message, want)
 	}
 	p.tell("told on the topic: %s", message)

@@ -227,6 +227,8 @@ def publish_to_topics():
             value = event
             for key in path.split(".")[1:]:
                 value = (value or {}).get(key)
+            # Behind a colon it is a JSON value, elsewhere inside of a text.
+            template = template.replace(f": <{name}>" + "}", ": " + json.dumps(value) + "}")
             template = template.replace(f"<{name}>", "" if value is None else str(value))
         return template
 

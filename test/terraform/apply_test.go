@@ -78,13 +78,13 @@ func told(t *testing.T, s *moto.Server, topic string) {
 	s.Ask(t, moto.Call{Service: "sns", Action: "Subscribe", Body: form.Encode()})
 	notifier := events.New(s.Admin(), events.Options{})
 	for _, notice := range []rotator.Notice{rotator.NoticeStarted, rotator.NoticeHeld} {
-		if err := notifier.Notify(t.Context(), notice, rotator.Result{User: "svc-billing", ProjectID: 4711, Reason: "a second key is in the way"}); err != nil {
+		if err := notifier.Notify(t.Context(), notice, rotator.Result{User: "svc-billing", ProjectID: 4711, Reason: `a second key, "ours", is in the way`}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	select {
 	case got := <-messages:
-		if want := `"Credential Rotation Held: svc-billing (GitLab project 4711): a second key is in the way"`; got != want {
+		if want := `{"message": "Credential Rotation Held: svc-billing (GitLab project 4711)", "reason": "a second key, \"ours\", is in the way"}`; got != want {
 			t.Errorf("the mail says %s, want %s", got, want)
 		}
 	case <-time.After(10 * time.Second):

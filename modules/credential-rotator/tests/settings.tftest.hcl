@@ -155,7 +155,7 @@ run "failed_and_held_rotations_are_told_in_one_sentence" {
     error_message = "The rule tells of ${aws_cloudwatch_event_rule.notifications.event_pattern}."
   }
   assert {
-    condition     = aws_cloudwatch_event_target.notifications.input_transformer[0].input_template == "\"<what>: <user> (GitLab project <project>): <reason>\""
+    condition     = aws_cloudwatch_event_target.notifications.input_transformer[0].input_template == "{\"message\": \"<what>: <user> (GitLab project <project>)\", \"reason\": <reason>}"
     error_message = "The mail says ${aws_cloudwatch_event_target.notifications.input_transformer[0].input_template}."
   }
   assert {
