@@ -54,7 +54,7 @@ type platform struct {
 
 	started []*lambda.Function
 	denied  []moto.Call
-	config struct {
+	config  struct {
 		FunctionName, Role, CodeSha256 string
 		Environment                    struct{ Variables map[string]string }
 	}
