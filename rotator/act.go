@@ -2,7 +2,6 @@ package rotator
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 )
@@ -54,10 +53,11 @@ func (u *run) done(s Step, began time.Time) {
 }
 
 // begin takes the lease and writes down what is about to happen, so that a key made
-// by a run that then dies can be told from everybody else's. A crash before the
-// follow-up is switched on leaves that intent to the service's own schedule.
+// by a run that then dies can be told from everybody else's. A crash before that leaves
+// the follow-up on for nothing: the next one switches it off.
 func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error) {
 	now := time.Now()
+	u.unfollowed = u.enable(ctx)
 	err := u.save(ctx, func(r *Record) {
 		*r = Record{
 			User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request,
@@ -73,12 +73,10 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 			r.Phase, r.NewKeyID = PhaseCreated, v.adopt
 		}
 	})
-	if !errors.Is(err, ErrConflict) { // nor is it known that it was not saved
-		u.unfollowed = u.enable(ctx)
-	}
-	if err != nil {
+	if err != nil { // which may be a save that arrives yet: the follow-up stays on
 		return verdict{}, err
 	}
+	u.unfollowed = u.enable(ctx) // whoever ended meanwhile has switched it off, and did not see this one
 	u.begun, u.ended = v.adopt == "", nil
 	u.seen.forgetAllBut(u.seen.user)
 	u.notify(ctx, NoticeStarted, u.result(answer(StatusWaiting, "%s", v.reason)))

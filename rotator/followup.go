@@ -7,9 +7,10 @@ import (
 
 // The follow-up is on while any record is in flight, and off when none is.
 //
-// It is switched on right after the intent to rotate is saved, not before: whoever
-// switches it off looks at the journal once more afterwards, and finds that record. A
-// crash in between leaves an intent and no key; the service's own schedule goes on.
+// It is switched on right before the intent to rotate is saved: a crash in between
+// leaves it on for nothing, and the next follow-up switches it off. And once more right
+// after, for a rotation that ended in between has switched it off; whoever does so later
+// looks at the journal once more afterwards, and finds that record.
 //
 // A run that ends with its rotation in flight switches it on again, whoever began it.
 // That is one call, once or twice in a rotation, and needs no look: a list that lagged

@@ -37,7 +37,7 @@ func beginsAt(t *testing.T, at, dies int) (met bool) {
 		enabled := false
 		second := func() {
 			m.forced(t, "second", m.services[1], func(c sandbox.Call) sandbox.Fate {
-				enabled = enabled || c.Name == "followup.Enable" && c.N <= dies
+				enabled = enabled || c.Name == "followup.Enable" && c.N <= dies && m.Record(m.services[1].User).InFlight()
 				if c.N == dies {
 					return sandbox.CrashAfter
 				}

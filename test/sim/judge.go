@@ -128,17 +128,12 @@ func (p *play) judgeFollowed() {
 	}
 }
 
-// unswitched: the follow-up is off because its own calls went wrong, or a run crashed
-// between the intent to rotate and them, and since then no run has come to an end that
-// might have switched it on. One that cannot read the journal does not know of it.
+// unswitched: the follow-up is off because its own calls went wrong, and since then no
+// run has come to an end that might have switched it on. One that cannot read the journal
+// does not know of it.
 func (p *play) unswitched() bool {
-	begins := func(c sandbox.Call) bool {
-		return c.Name == "journal.Save" && (strings.HasSuffix(c.Detail, string(rotator.PhaseCreating)) || strings.HasSuffix(c.Detail, string(rotator.PhaseCreated)))
-	}
 	for _, r := range slices.Backward(p.runs) {
-		if slices.ContainsFunc(p.met, func(m meeting) bool {
-			return m.run == r && (isSwitch(m.call) || r.ports.Dead() && begins(m.call))
-		}) {
+		if slices.ContainsFunc(p.met, func(m meeting) bool { return m.run == r && isSwitch(m.call) }) {
 			return true
 		}
 		blind := slices.ContainsFunc(p.met, func(m meeting) bool { return m.run == r && m.call.Name == "journal.Load" })
