@@ -120,11 +120,14 @@ func TestATokenThatCannotBeReadIsToldWithoutIt(t *testing.T) {
 	missing := func(code string) *keeper {
 		return &keeper{status: http.StatusBadRequest, body: fmt.Sprintf(`{"__type":%q,"message":"not for you"}`, code)}
 	}
+	unsigned := &keeper{status: http.StatusBadRequest, body: `{"__type":"InvalidSignatureException","message":"The signature does not match.\n\nThe Canonical String for this request should have been\n'POST\nx-amz-security-token:CANARY\n'"}`}
 	for name, is := range map[string]struct {
 		keeper *keeper
 		config config
 		want   []string
 	}{
+		"a request that AWS quotes":      {unsigned, inSecret, []string{"gitlab/token", "The signature does not match.", "check GITLAB_TOKEN_SECRET"}},
+		"another that AWS quotes":        {unsigned, inParameter, []string{"/gitlab/token", "The signature does not match.", "check GITLAB_TOKEN_PARAMETER"}},
 		"an empty secret":                {secretSaying(""), inSecret, []string{"gitlab/token is empty", "put the GitLab token there"}},
 		"a blank secret":                 {secretSaying(" \n"), inSecret, []string{"gitlab/token is empty"}},
 		"a binary secret":                {&keeper{body: `{"SecretBinary":"Z2xwYXQtQ0FOQVJZ"}`}, inSecret, []string{"gitlab/token is empty"}},
