@@ -21,6 +21,7 @@ func main() {
 		lambda.Start(newHandler(os.Environ(), streams{out: os.Stdout, err: os.Stderr}))
 		return
 	}
+	signal.Ignore(syscall.SIGPIPE) // a rotation matters more than who reads its log
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr})
 	stop()
