@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -79,7 +80,18 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 
 // toldBefore: follow-ups meet the same failure every few minutes, and tell it once.
 func (u *run) toldBefore(cause error) bool {
-	return cause != nil && u.loaded.InFlight() && u.loaded.LastError == cause.Error()
+	return cause != nil && u.loaded.InFlight() && steady(u.loaded.LastError) == steady(cause.Error())
+}
+
+// steady is a sentence without what is another one each time: the ids that AWS gives to
+// requests, and the local port of a connection that broke (PORT->ADDRESS). Other numbers
+// stay: the second pipeline that fails is told as well as the first.
+func steady(sentence string) string {
+	const shortestID = 32 // longer than a key's, a user's or a rotation's
+	words := strings.FieldsFunc(sentence, func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) && c != '-' })
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool {
+		return strings.HasSuffix(w, "-") || len(w) >= shortestID && strings.ContainsAny(w, "0123456789")
+	}), " ")
 }
 
 // explain turns an error into the answer that it means.
@@ -129,7 +141,7 @@ func (u *run) heldAnew(v verdict) bool {
 				return -1
 			}
 			return c
-		}, s)
+		}, steady(s))
 	}
 	return digitless(v.reason) != digitless(u.loaded.Held) || time.Since(u.loaded.HeldTold) >= remindAfter
 }
@@ -197,9 +209,12 @@ func (u *run) noteHeld(r *Record, v verdict) {
 	}
 }
 
+// notifyTime bounds one notification: a new key waits for it, and a run near its end.
+const notifyTime = saveTime / 2
+
 // notify tells others; that it cannot is told in the result, once for all notices.
 func (u *run) notify(ctx context.Context, n Notice, r Result) {
-	ctx, cancel := writeContext(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTime)
 	defer cancel()
 	if err := u.Notifier.Notify(ctx, n, r); err != nil {
 		u.unheard, u.unheardOf = append(u.unheard, n), err

@@ -21,7 +21,7 @@ type sight struct {
 	publishedAt time.Time // ours, when GitLab said its own time
 	deployed    *Deployment
 	holders     *[]Job
-	quiet       bool // so there is no preflight
+	quiet       bool // nothing is due, so nothing more is asked
 	lastUse     *LastUse
 	lastUseErr  error
 }
@@ -182,7 +182,7 @@ func (u *run) lookAtKeys(ctx context.Context) error {
 func (u *run) lookIfQuiet(ctx context.Context) error {
 	young := func(k AccessKey) bool { return u.observed().iamNow.Before(dueAt(u.request, k)) }
 	keys := valueOr(u.seen.keys)
-	if u.readOnly || u.request.Force || len(keys) == 0 || slices.ContainsFunc(keys, func(k AccessKey) bool { return !young(k) }) {
+	if u.readOnly || u.request.Force || !slices.ContainsFunc(keys, young) {
 		return nil
 	}
 	if err := u.lookAtPublished(ctx); err != nil {
@@ -248,7 +248,7 @@ func (u *run) lookAtHolders(ctx context.Context) error {
 // lookAtLastUse reads the last use of the one key that it matters for. That it
 // cannot be read is an observation too.
 func (u *run) lookAtLastUse(ctx context.Context) error {
-	if u.seen.lastUse != nil {
+	if u.seen.lastUse != nil || u.seen.quiet {
 		return nil
 	}
 	id := suspect(u.observed())
