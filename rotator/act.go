@@ -96,22 +96,22 @@ func (u *run) restart(ctx context.Context, _ observed, v verdict) (verdict, erro
 	})
 }
 
-// finish closes the rotation: the record is idle, the history has one line more.
+// finish closes the rotation: the history has one line more, the record is idle. A crash
+// in between leaves the record; the next run finishes again, and writes the same line.
 func (u *run) finish(ctx context.Context, o observed, _ verdict) (verdict, error) {
 	cutShort := u.loaded.Phase == PhaseSoaking && u.request.Force
 	ended := u.record
+	v := answer(StatusRotated, "%s", ended.Reason)
+	v.nextDue = dueAt(u.request, newKey(o, ended))
+	if err := u.Journal.Append(ctx, Entry{User: ended.User, StartedAt: ended.StartedAt, Result: u.resultOf(ended, v)}); err != nil {
+		u.warn("the history lacks this rotation: %v", err)
+	}
 	err := u.save(ctx, func(r *Record) {
 		*r = Record{User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request, Phase: PhaseIdle}
 		r.Lease.Until = time.Time{}
 	})
 	if err != nil {
 		return verdict{}, err
-	}
-	v := answer(StatusRotated, "%s", ended.Reason)
-	v.nextDue = dueAt(u.request, newKey(o, ended))
-	result := u.resultOf(ended, v)
-	if err := u.Journal.Append(ctx, Entry{User: ended.User, StartedAt: ended.StartedAt, Result: result}); err != nil {
-		u.warn("the history lacks this rotation: %v", err)
 	}
 	if cutShort { // by force, which asks for another rotation: one
 		u.loaded = u.record

@@ -240,7 +240,8 @@ type Journal interface {
 	Save(ctx context.Context, r Record) (Record, error)
 	// InFlight lists the records whose phase is not idle, or as they were moments ago.
 	InFlight(ctx context.Context) ([]Record, error)
-	// Append adds to the history, which is kept for 400 days.
+	// Append adds to the history, which is kept for 400 days. Of one rotation there is
+	// one entry, the last.
 	Append(ctx context.Context, e Entry) error
 }
 

@@ -207,6 +207,15 @@ func history(t *testing.T, f JournalFixture) {
 			t.Errorf("the history is another one (-want +got):\n%s", diff)
 		}
 	})
+	t.Run("of one rotation there is one entry, the last", func(t *testing.T) {
+		recent := time.Now().UTC()
+		want := entry("svc-history-again", recent, "again")
+		f.append(t, entry("svc-history-again", recent, "at first"))
+		f.append(t, want)
+		if diff := cmp.Diff([]rotator.Entry{want}, f.History(t, "svc-history-again")); diff != "" {
+			t.Errorf("the history is another one (-want +got):\n%s", diff)
+		}
+	})
 	t.Run("history and record do not touch each other", func(t *testing.T) {
 		r := f.save(t, fullRecord("svc-both"))
 		f.append(t, entry("svc-both", time.Now().UTC(), "x"))

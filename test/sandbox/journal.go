@@ -86,7 +86,9 @@ func (p *Ports) InFlight(ctx context.Context) ([]rotator.Record, error) {
 // Append implements rotator.Journal.
 func (p *Ports) Append(ctx context.Context, e rotator.Entry) error {
 	return p.do(ctx, op{name: "journal.Append", detail: e.User, write: true, says: []any{e}}, func() error {
-		p.w.history = append(p.w.history, e)
+		p.w.history = append(slices.DeleteFunc(p.w.history, func(was rotator.Entry) bool {
+			return was.User == e.User && was.StartedAt.Equal(e.StartedAt)
+		}), e)
 		return nil
 	})
 }
