@@ -25,7 +25,8 @@ const token = "glcbt-64_this-is-the-job-token"
 // registry is a project's generic packages and releases, as far as the script uses
 // them. As GitLab's, it takes a file twice, and gives the newest.
 type registry struct {
-	url string
+	url     string
+	storage string // where files are, under another name and with no token
 
 	mu       sync.Mutex
 	calls    []string
@@ -40,6 +41,16 @@ func newRegistry(t *testing.T) *registry {
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
 	r.url = server.URL + "/api/v4"
+	storage := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+		if q.Header.Get("Job-Token") != "" || q.Header.Get("Authorization") != "" {
+			t.Errorf("the token was sent to the object storage: %v", q.Header)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		_, _ = rw.Write(r.files[strings.TrimPrefix(q.URL.Path, "/")])
+	}))
+	t.Cleanup(storage.Close)
+	r.storage = storage.URL
 	return r
 }
 
@@ -52,17 +63,18 @@ func (r *registry) ServeHTTP(rw http.ResponseWriter, q *http.Request) {
 	body, _ := io.ReadAll(q.Body) // what is missing is missed below
 	status := r.fails[call]
 	delete(r.fails, call)
+	_, password, _ := q.BasicAuth()
 	switch {
-	case q.Header.Get("Job-Token") != token:
+	case q.Header.Get("Job-Token") != token && password != token:
 		status = http.StatusUnauthorized
 	case status != 0:
 	case q.Method == http.MethodPut && strings.HasPrefix(path, "packages/generic/credential-rotator/"):
 		r.files[strings.TrimPrefix(path, "packages/generic/credential-rotator/")] = body
 		status = http.StatusCreated
 	case q.Method == http.MethodGet:
-		content, found := r.files[strings.TrimPrefix(path, "packages/generic/credential-rotator/")]
-		if found {
-			_, _ = rw.Write(content)
+		file := strings.TrimPrefix(path, "packages/generic/credential-rotator/")
+		if r.files[file] != nil {
+			http.Redirect(rw, q, r.storage+"/"+file, http.StatusFound)
 			return
 		}
 		status = http.StatusNotFound
