@@ -105,7 +105,7 @@ data "aws_iam_user" "existing" {
   lifecycle {
     postcondition {
       condition     = startswith(self.path, var.user_path)
-      error_message = "user ${var.user_name} has the path ${self.path}, and the rotator may touch only users below ${var.user_path}: move it there (aws iam update-user --user-name ${var.user_name} --new-path ${var.user_path}; this changes its ARN, so look for policies that name it), or widen the rotator's user_path."
+      error_message = "user ${var.user_name} has the path ${self.path}, and the rotator may touch only users below ${var.user_path}: move it there (aws iam update-user --user-name ${var.user_name} --new-path ${var.user_path}; this changes its ARN, so look for policies that name it)."
     }
 
     # IAM finds a user in whatever case; the journal and the alias know one spelling.
@@ -116,12 +116,16 @@ data "aws_iam_user" "existing" {
   }
 }
 
+locals {
+  bound = lookup(try(data.aws_iam_user.existing[0].tags, {}), local.binding_tag, "") # of one that exists
+}
+
 # A warning, not an error: the tag may come with the same apply, from wherever the
 # user is made. Until then the function refuses, and nothing is broken.
 check "existing_user_is_bound" {
   assert {
-    condition     = var.create_user || lookup(try(data.aws_iam_user.existing[0].tags, {}), local.binding_tag, "") == join(" ", var.project_ids)
-    error_message = "user ${var.user_name} is not bound to project ${join(" ", var.project_ids)}, so every rotation will be refused: if its key belongs there, run aws iam tag-user --user-name ${var.user_name} --tags Key=${local.binding_tag},Value=${join(" ", var.project_ids)}"
+    condition     = var.create_user || local.bound == join(" ", var.project_ids)
+    error_message = "user ${var.user_name} is ${local.bound == "" ? "not bound" : "bound to ${local.bound}, not"} to project ${join(" ", var.project_ids)}, so every rotation will be refused: if its key belongs there, run aws iam tag-user --user-name ${var.user_name} --tags Key=${local.binding_tag},Value=${join(" ", var.project_ids)}"
   }
 }
 
