@@ -26,6 +26,8 @@ func allowed(arn string, e rotator.Event) error {
 	case q != aliasOf(e.Request.User):
 		// A version's number lands here as well: it is no user's alias.
 		return fmt.Errorf("the qualifier %s is not the alias of user %s: invoke the function as %s, or without a qualifier", q, e.Request.User, aliasOf(e.Request.User))
+	case e.Request.RetireKey != "":
+		return fmt.Errorf("the alias %s serves no retire_key: whether a key is still in use is for somebody to say who may invoke the function without a qualifier", q)
 	}
 	return nil
 }

@@ -69,6 +69,7 @@ func TestAnAliasServesItsUserOnly(t *testing.T) {
 		"a follow-up":                   {billing, followUp, "a follow-up advances all"},
 		"a follow-up in an envelope":    {billing, envelope(followUp), "a follow-up advances all"},
 		"a user in and out of envelope": {billing, `{"user":"svc-billing","project_id":4711,"detail-type":"x","detail":{"user":"svc-other","project_id":4712}}`, "is not the alias of user svc-other"},
+		"a key to retire":               {billing, `{"user":"svc-billing","project_id":4711,"retire_key":"AKIAEXAMPLEEXAMPLE12"}`, "serves no retire_key"},
 		"two users":                     {billing, `{"user":"svc-billing","user":"svc-other","project_id":4711}`, `it says \"user\" twice`},
 		"nonsense":                      {billing, `"please"`, "it is not a JSON object"},
 		"an envelope around nothing":    {billing, envelope(`{}`), "set the input of the rule's target"},

@@ -162,7 +162,7 @@ variable "ca_layer_arn" {
 }
 
 variable "vpc" {
-  description = "Subnets and security groups for a function that reaches GitLab through a VPC. They need a way to GitLab and to the AWS APIs, all on port 443; IAM has no endpoint in a VPC, so that means NAT or a proxy."
+  description = "Subnets and security groups for a function that reaches GitLab through a VPC. They need a way to GitLab and to the AWS APIs, all on port 443; IAM has no endpoint in a VPC in most regions, so that means NAT or a proxy."
   type = object({
     subnet_ids         = list(string)
     security_group_ids = list(string)
