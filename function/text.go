@@ -36,7 +36,7 @@ func writeResult(b *strings.Builder, r rotator.Result) {
 		line("previous", "%s%s", r.PreviousKeyID, fateOf(r))
 	}
 	if d := r.Deployment; d != nil {
-		line("deployment", "%s %d, %s, %s", d.Kind, d.ID, d.Status, d.URL)
+		line("deployment", "%s, %s, %s", d.Name(), d.Status, d.URL)
 	}
 	if r.NextDue != nil {
 		line("next due", "%s", r.NextDue.Format(time.DateOnly))

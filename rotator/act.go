@@ -62,7 +62,7 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 		*r = Record{
 			User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request,
 			RotationID: newRotationID(now), Phase: PhaseCreating, Reason: v.reason, Forced: u.request.Force, StartedAt: now.UTC(),
-			PreviousKeyID: v.previous, Ref: o.preflight.Ref, RefProtected: o.preflight.RefProtected,
+			PreviousKeyID: v.previous, Ref: o.preflight.Ref, RefProtected: refsProtected(o),
 			CreatingSince: o.iamNow.Truncate(time.Second), CreatingUntil: o.iamNow.Add(createTime),
 			Warnings: append(v.warnings, o.preflight.Warnings...), Steps: r.Steps,
 		}

@@ -201,7 +201,7 @@ func (u *run) loop(ctx context.Context) (verdict, error) {
 // timeIsUp is the answer of a run that ends before its rotation does.
 func (u *run) timeIsUp() verdict {
 	if d := u.record.Deployment; u.phase() == PhaseRedeploying {
-		return answer(StatusWaiting, "%s %d is %s, and this run's time is over; a later run goes on", d.Kind, d.ID, d.Status)
+		return answer(StatusWaiting, "%s, and this run's time is over; a later run goes on", running(d))
 	}
 	return answer(StatusWaiting, "this run's time is over in phase %s; a later run goes on", u.phase())
 }

@@ -102,17 +102,12 @@ func decide(o observed) verdict {
 // refusals are the reasons not to look any further.
 func refusals(o observed) []verdict {
 	var all []verdict
-	for _, refusal := range []func(observed) (verdict, bool){unbuilt, unbound, busy, otherUser, elsewhereInFlight} {
+	for _, refusal := range []func(observed) (verdict, bool){unbound, busy, otherUser, elsewhereInFlight} {
 		if v, refused := refusal(o); refused {
 			all = append(all, v)
 		}
 	}
 	return all
-}
-
-// unbuilt: better no redeploy than another one than was asked for.
-func unbuilt(o observed) (verdict, bool) {
-	return answer(StatusRefused, `redeploy "deployment" is not built yet: use "pipeline", with an environment as its proof`), o.request.Redeploy == RedeployDeployment
 }
 
 // unbound: an event must never be able to send one service's key to another
@@ -347,9 +342,14 @@ func preflightFaults(o observed) []string {
 	if o.preflight.ReadOnly && !o.readOnly {
 		faults = append(faults, "the GitLab token may only read: make a new one, with the scope api")
 	}
+	if why := o.preflight.CannotRedeploy; why != "" && o.request.Fallback != RedeployPipeline {
+		faults = append(faults, why+`; or let a pipeline deploy instead (fallback "pipeline")`)
+	}
 	for name, v := range map[string]Variable{o.request.AccessKeyIDVariable: o.published.KeyID, o.request.SecretAccessKeyVariable: o.published.Secret} {
-		if v.Exists && v.Protected && o.preflight.Ref != "" && !o.preflight.RefProtected {
-			faults = append(faults, fmt.Sprintf("%s is protected, and %s is not a protected branch or tag: its jobs would not get the key; protect it, or redeploy a ref that is", name, o.preflight.Ref))
+		for _, ref := range unprotectedRefs(o) {
+			if v.Exists && v.Protected {
+				faults = append(faults, fmt.Sprintf("%s is protected, and %s is not a protected branch or tag: its jobs would not get the key; protect it, or redeploy a ref that is", name, ref))
+			}
 		}
 	}
 	slices.Sort(faults)
@@ -363,6 +363,25 @@ func preflightFaults(o observed) []string {
 		faults = append(faults, fmt.Sprintf("retire_key names %s, the key that is published: it is replaced, not retired", p))
 	}
 	return faults
+}
+
+// unprotectedRefs are those of which jobs may be run that do not get protected variables.
+func unprotectedRefs(o observed) []string {
+	var refs []string
+	p := o.preflight
+	if p.LiveRef != "" && !p.LiveRefProtected {
+		refs = append(refs, p.LiveRef)
+	}
+	if o.request.runsPipeline() && p.Ref != "" && !p.RefProtected && p.Ref != p.LiveRef {
+		refs = append(refs, p.Ref)
+	}
+	return refs
+}
+
+// refsProtected tells whether every job that may be run would get protected variables.
+func refsProtected(o observed) bool {
+	known := o.preflight.LiveRef != "" || o.request.runsPipeline() && o.preflight.Ref != ""
+	return known && len(unprotectedRefs(o)) == 0
 }
 
 // publishedKeyID is the key that the variables hand out, "" when that cannot be

@@ -198,6 +198,9 @@ func (u *run) lookBefore(ctx context.Context) error {
 		return nil
 	}
 	p, err := u.Destination.Preflight(ctx, u.request)
+	if p.CannotRedeploy != "" && u.request.Fallback == RedeployPipeline {
+		p.Warnings = append(p.Warnings, insteadOf(p.CannotRedeploy, p.Ref))
+	}
 	u.seen.preflight = &p
 	if len(p.Faults) > 0 {
 		u.seen.published = nil // why it cannot be read is among them
@@ -262,8 +265,16 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 
 func (u *run) redeploy() Redeploy {
 	r := u.record
-	d := Redeploy{ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment, PublishedAt: r.PublishedAt, After: r.Mark, CallerJob: u.request.CallerJobID}
-	if r.Phase == PhaseRedeploying && r.Deployment.Kind == "pipeline" {
+	d := Redeploy{
+		ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment, PublishedAt: r.PublishedAt,
+		After: Mark{Pipeline: r.Mark, Job: r.JobMark}, CallerJob: u.request.CallerJobID,
+		Live: u.request.Redeploy == RedeployDeployment && (!r.FellBack || u.request.Fallback != RedeployPipeline),
+	}
+	kind := KindPipeline
+	if d.Live {
+		kind = KindDeployment
+	}
+	if r.Phase == PhaseRedeploying && r.Deployment.Kind == kind {
 		d.ID = r.Deployment.ID
 	}
 	return d

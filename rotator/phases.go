@@ -117,7 +117,7 @@ func decidePublished(o observed) verdict {
 	case o.request.Redeploy == RedeployNone && o.record.Marked:
 		return do(StepAwait, o.record.NewKeyID, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
 	case o.record.Marked && s != DeploymentNone:
-		return do(StepAwait, o.record.NewKeyID, "%s %d was started", o.deployed.Kind, o.deployed.ID)
+		return do(StepAwait, o.record.NewKeyID, "%s was started", o.deployed.Name())
 	case o.record.Marked:
 		return do(StepRedeploy, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
 	}
@@ -133,7 +133,7 @@ func decideRedeploy(o observed) verdict {
 		return v
 	}
 	if s := o.deployed.State; s != DeploymentNone && s != DeploymentFailed { // one that failed was counted
-		return do(StepAwait, o.record.NewKeyID, "%s %d was started", o.deployed.Kind, o.deployed.ID)
+		return do(StepAwait, o.record.NewKeyID, "%s was started", o.deployed.Name())
 	}
 	recent := recentAttempts(o.record.Attempts, o.now)
 	if len(recent) >= redeployAttempts {
@@ -165,15 +165,24 @@ func decideRedeploying(o observed) verdict {
 	d := o.deployed
 	switch d.State {
 	case DeploymentSucceeded:
-		return do(StepAwait, o.record.NewKeyID, "%s %d succeeded", d.Kind, d.ID)
+		return do(StepAwait, o.record.NewKeyID, "%s succeeded", d.Name())
 	case DeploymentBlocked:
-		return answer(StatusWaiting, "%s %d is %s, it waits for somebody: %s", d.Kind, d.ID, d.Status, orElse(d.Detail, d.URL))
+		return answer(StatusWaiting, "%s is %s, it waits for somebody: %s", d.Name(), d.Status, orElse(d.Detail, d.URL))
 	case DeploymentFailed:
-		return do(StepAwait, o.record.NewKeyID, "%s", orElse(d.Detail, fmt.Sprintf("%s %d ended as %s: %s", d.Kind, d.ID, d.Status, d.URL)))
+		return do(StepAwait, o.record.NewKeyID, "%s", orElse(d.Detail, fmt.Sprintf("%s ended as %s: %s", d.Name(), d.Status, d.URL)))
 	case DeploymentNone:
-		return do(StepAwait, o.record.NewKeyID, "%s %d is gone", o.record.Deployment.Kind, o.record.Deployment.ID)
+		return do(StepAwait, o.record.NewKeyID, "%s is gone", o.record.Deployment.Name())
 	}
-	return do(StepAwait, o.record.NewKeyID, "%s %d is %s", d.Kind, d.ID, d.Status)
+	return do(StepAwait, o.record.NewKeyID, "%s", running(d))
+}
+
+// running says what a deployment that goes on is at.
+func running(d Deployment) string {
+	said := fmt.Sprintf("%s is %s", d.Name(), d.Status)
+	if d.Detail != "" {
+		said += ": " + d.Detail
+	}
+	return said
 }
 
 // decideRetiring: a crash here leaves the old key active, or inactive.

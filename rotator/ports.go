@@ -3,6 +3,7 @@ package rotator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -108,6 +109,7 @@ type Place struct {
 type Destination interface {
 	// Preflight reads everything that could keep a rotation from succeeding. What
 	// a person can mend is a fault, in words; an error means that it could not look.
+	// That what is live cannot be deployed again is told apart: there may be a fallback.
 	Preflight(ctx context.Context, r Request) (Preflight, error)
 	// Read tells what is published, and where else in the project.
 	Read(ctx context.Context, p Place) (Published, error)
@@ -127,9 +129,16 @@ type Preflight struct {
 	Warnings []string // sentences: what will need somebody soon
 	// ReadOnly: the token may look (plan) but not rotate.
 	ReadOnly bool
-	// Ref is the branch or tag to redeploy: the request's, or the default branch.
+	// Ref is the branch or tag that a pipeline runs on: the request's, or the default
+	// branch. When no pipeline may be run it was not looked at.
 	Ref          string
 	RefProtected bool
+	// LiveRef is the branch or tag of what is live and is to be deployed again, ""
+	// without such a thing.
+	LiveRef          string
+	LiveRefProtected bool
+	// CannotRedeploy says why what is live cannot be deployed again, "" when it can.
+	CannotRedeploy string
 }
 
 // Published is what the variables of a place hold.
@@ -170,11 +179,12 @@ type Holding struct {
 
 // Redeployer brings what is published to the running service.
 type Redeployer interface {
-	// Mark returns the project's highest pipeline id. A pipeline above it was asked
-	// for later, unless it is the child of an older one.
-	Mark(ctx context.Context, r Redeploy) (int64, error)
+	// Mark returns the project's newest pipeline and, with Live, its newest job.
+	Mark(ctx context.Context, r Redeploy) (Mark, error)
 	// Start starts a redeploy. After any error but ErrRefused it may be running:
-	// Check finds it.
+	// Check finds it. With Live it looks what is live, and retries that job; when
+	// somebody has done so already, it returns that retry. A *CannotRedeployError says
+	// that it cannot be retried at all.
 	Start(ctx context.Context, r Redeploy) (Deployment, error)
 	// Check tells what has become of the redeploy. Without an ID it looks for the
 	// one that a lost reply started. A deployment to the environment that began
@@ -185,16 +195,34 @@ type Redeployer interface {
 	Holders(ctx context.Context, r Redeploy) ([]Job, error)
 }
 
+// Mark is how far a project's ids have come: what is above was made later.
+type Mark struct {
+	// Pipeline is the highest id of those that are nobody's children: the child of an
+	// older one may be above it and yet older.
+	Pipeline int64
+	Job      int64 // the highest id of a job; 0: not asked for
+}
+
 // Redeploy is what is asked of a Redeployer.
 type Redeploy struct {
 	ProjectID   int64
-	Ref         string
+	Live        bool      // deploy again what is live in Environment, instead of a pipeline on Ref
+	Ref         string    // of the pipeline
 	Environment string    // whose deployment is the proof; "": the pipeline's success is
 	PublishedAt time.Time // GitLab's clock
-	After       int64     // the mark: pipelines above it that are nobody's children began after publishing
-	ID          int64     // the pipeline, 0 when not known
+	After       Mark      // what was newest after publishing, and before the redeploy was asked for
+	ID          int64     // the pipeline or, with Live, the job that deploys; 0 when not known
 	CallerJob   int64     // the job that waits for this rotation, 0 for none
 }
+
+// CannotRedeployError: what is live cannot be deployed again, and nothing was started.
+// It is an ErrRefused.
+type CannotRedeployError struct{ Why string }
+
+func (e *CannotRedeployError) Error() string { return e.Why }
+
+// Is makes it an ErrRefused.
+func (e *CannotRedeployError) Is(target error) bool { return target == ErrRefused }
 
 // DeploymentState is what a status of GitLab means for a rotation.
 type DeploymentState int
@@ -208,9 +236,17 @@ const (
 	DeploymentFailed
 )
 
+// The kinds of a Deployment.
+const (
+	KindPipeline   = "pipeline"
+	KindDeployment = "deployment"
+)
+
 // Deployment is a redeploy that was started, or one that serves as such.
 type Deployment struct {
-	Kind   string `json:"kind"` // pipeline, deployment
+	Kind string `json:"kind"`
+	// ID is that of the pipeline or, of a deployment, of the job that deploys: that is
+	// what a person finds in GitLab. A deployment that no job made has its own.
 	ID     int64  `json:"id"`
 	URL    string `json:"url"`
 	Status string `json:"status"` // GitLab's own word
@@ -219,6 +255,17 @@ type Deployment struct {
 	Detail string          `json:"-"`
 	// FinishedAt is when it succeeded, on GitLab's clock; zero before.
 	FinishedAt time.Time `json:"-"`
+}
+
+// Name is the deployment as a person would say it.
+func (d Deployment) Name() string {
+	switch {
+	case d.Kind == KindDeployment && d.URL == "":
+		return fmt.Sprintf("deployment %d", d.ID)
+	case d.Kind == KindDeployment:
+		return fmt.Sprintf("job %d", d.ID)
+	}
+	return fmt.Sprintf("%s %d", d.Kind, d.ID)
 }
 
 // Job is a CI job that is running.

@@ -48,10 +48,14 @@ type Record struct {
 	RetiringSince time.Time `json:"retiring_since,omitzero"` // ours; when the deployment was seen
 	SoakUntil     time.Time `json:"soak_until,omitzero"`     // ours
 
-	// Mark is the highest pipeline id after publishing: what is above came later.
-	// Marked says that an attempt to redeploy may be under way above it.
-	Mark       int64       `json:"mark"`
-	Marked     bool        `json:"marked"`
+	// Mark and JobMark are the highest ids of pipelines and jobs after publishing: what
+	// is above came later. JobMark is 0 when no job was to be retried. Marked says that
+	// an attempt to redeploy may be under way above them.
+	Mark    int64 `json:"mark"`
+	JobMark int64 `json:"job_mark,omitempty"`
+	Marked  bool  `json:"marked"`
+	// FellBack: this attempt is a pipeline, for what is live cannot be deployed again.
+	FellBack   bool        `json:"fell_back,omitempty"`
 	Attempts   []time.Time `json:"attempts,omitzero"` // ours; when redeploys were marked
 	Deployment Deployment  `json:"deployment"`
 

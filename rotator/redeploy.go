@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // mark notes, after publishing and before a redeploy is asked for, which pipelines
-// are older. A crash after it leaves a pair that is published and not deployed.
+// and jobs are older. A crash after it leaves a pair that is published and not deployed.
 //
 // A job that began before publishing may deploy the old key again after ours has
 // deployed the new one: as long as one runs, no redeploy is asked for.
 func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) {
+	u.record.FellBack = false // what is live now may be one that can be deployed again
 	d := u.redeploy()
 	if u.record.Phase == PhaseCreated {
 		d.PublishedAt = o.published.At
@@ -28,7 +30,8 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 		}
 	}
 	err := u.save(ctx, func(r *Record) {
-		r.Phase, r.PublishedAt, r.Mark, r.Marked = PhasePublished, d.PublishedAt, d.After, len(holders) == 0
+		r.Phase, r.PublishedAt, r.Marked = PhasePublished, d.PublishedAt, len(holders) == 0
+		r.Mark, r.JobMark = d.After.Pipeline, d.After.Job
 		if r.Marked {
 			r.Attempts = append(recentAttempts(r.Attempts, o.now), o.now.UTC())
 		}
@@ -38,8 +41,8 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 	return verdict{}, err
 }
 
-// startRedeploy starts the redeploy. A crash here leaves maybe a pipeline; the next
-// run finds it above the mark. So does this one, once, when the reply is lost.
+// startRedeploy starts the redeploy. A crash here leaves maybe a pipeline or a job; the
+// next run finds it above the mark. So does this one, once, when the reply is lost.
 func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict, error) {
 	began := time.Now()
 	var d Deployment
@@ -47,6 +50,9 @@ func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict
 		d, err = u.Redeployer.Start(ctx, u.redeploy())
 		return err
 	})
+	if cannot := (*CannotRedeployError)(nil); errors.As(err, &cannot) && u.request.Fallback == RedeployPipeline {
+		return u.fallBack(ctx, cannot.Why)
+	}
 	if err != nil && !errors.Is(err, ErrRefused) {
 		if found, lookErr := u.Redeployer.Check(ctx, u.redeploy()); lookErr == nil && found.State != DeploymentNone {
 			d, err = found, nil
@@ -56,9 +62,29 @@ func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict
 		return u.redeployFailed(ctx, u.record.Deployment, err)
 	}
 	u.done(StepRedeploy, began)
-	u.said = fmt.Sprintf("%s %d on %s", d.Kind, d.ID, u.record.Ref)
+	u.said = d.Name() + " on " + u.record.Ref
+	if d.Kind == KindDeployment {
+		u.said = fmt.Sprintf("%s in %s", d.Name(), u.request.Environment)
+	}
 	u.seen.deployed = &d
 	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
+}
+
+// fallBack lets this attempt be a pipeline, as the request allows. A crash after it
+// leaves that intent; the next run starts the pipeline.
+func (u *run) fallBack(ctx context.Context, why string) (verdict, error) {
+	u.said = insteadOf(why, u.record.Ref)
+	return verdict{}, u.save(ctx, func(r *Record) {
+		r.FellBack = true
+		if !slices.Contains(r.Warnings, u.said) {
+			r.Warnings = append(slices.Clone(r.Warnings), u.said)
+		}
+	})
+}
+
+// insteadOf says that a pipeline deploys, and what that is not.
+func insteadOf(why, ref string) string {
+	return fmt.Sprintf("%s: a pipeline on %s is run instead, which deploys what is there now", why, ref)
 }
 
 // redeployFailed closes an attempt, so that the next run begins another one. A

@@ -59,6 +59,12 @@ func (r Request) Place() Place {
 	}
 }
 
+// runsPipeline tells whether the request lets a pipeline be run on the ref, or shows by
+// it that protected variables are wanted.
+func (r Request) runsPipeline() bool {
+	return r.Redeploy != RedeployDeployment || r.Fallback == RedeployPipeline
+}
+
 // RequestError is everything that is wrong with a request, at once.
 type RequestError struct{ Faults []string }
 

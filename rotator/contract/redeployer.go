@@ -2,6 +2,7 @@ package contract
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -26,9 +27,10 @@ type RedeployerFixture struct {
 type RedeployerProject interface {
 	// Now is GitLab's clock.
 	Now() time.Time
-	// Next says how the pipelines end that are started next through the API, one
-	// each: success, failed, canceled, skipped; manual or scheduled, when the deploy
-	// job waits; or pending, when no runner takes it. After them, success.
+	// Next says how the pipelines end that are started next through the API, and the
+	// jobs that are retried, one each: success, failed, canceled, skipped; manual or
+	// scheduled, when the deploy job waits; pending, when no runner takes it; of a job
+	// also waiting_for_resource, and running, when it does not end. After them, success.
 	Next(status ...string)
 	// Push runs a pipeline on a ref as a push does. It succeeds.
 	Push(ref string) (pipelineID int64)
@@ -41,13 +43,23 @@ type RedeployerProject interface {
 	End(jobID int64, failed bool)
 	// AddRef adds a branch.
 	AddRef(name string)
-	// PipelineCount is how many pipelines the project has.
+	// PipelineCount and JobCount are how many pipelines and jobs the project has.
 	PipelineCount() int
+	JobCount() int
+	// Deployed adds what is live in the environment, as a pipeline of its own.
+	Deployed(past RedeployerPast) (jobID int64)
+	// Retry retries a job, as somebody else does. RetryOf tells of which job one is
+	// the first retry.
+	Retry(jobID int64) (newJobID int64)
+	RetryOf(jobID int64) int64
+	// Stop stops an environment; Guard protects one from the token's user.
+	Stop(environment string)
+	Guard(environment string)
 }
 
 // Redeployer pins what a rotator.Redeployer promises.
 func Redeployer(t *testing.T, open func(testing.TB) RedeployerFixture) {
-	for name, test := range map[string]func(*testing.T, RedeployerFixture){
+	tests := map[string]func(*testing.T, RedeployerFixture){
 		"the mark is the highest pipeline id":                            redeployMark,
 		"a start makes one pipeline on the ref":                          redeployStart,
 		"a pipeline that GitLab does not make is refused":                redeployRefused,
@@ -65,7 +77,9 @@ func Redeployer(t *testing.T, open func(testing.TB) RedeployerFixture) {
 		"the job that waits for the rotation does not hold it up":        redeployCaller,
 		"a job of a later pipeline does not hold the old key":            redeployLaterJobs,
 		"when it finished is on GitLab's clock, and only of what did so": redeployFinished,
-	} {
+	}
+	maps.Copy(tests, liveTests())
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
 }
@@ -115,8 +129,8 @@ func (f *RedeployerFixture) expect(t *testing.T, want rotator.Deployment) {
 func redeployMark(t *testing.T, f RedeployerFixture) {
 	var want int64
 	for range 3 {
-		if got, err := f.Redeployer.Mark(t.Context(), f.Redeploy); got != want || err != nil {
-			t.Errorf("Mark = %d, %v, want %d", got, err, want)
+		if got, err := f.Redeployer.Mark(t.Context(), f.Redeploy); got != (rotator.Mark{Pipeline: want}) || err != nil {
+			t.Errorf("Mark = %+v, %v, want %d", got, err, want)
 		}
 		want = f.Project.Push(f.Redeploy.Ref)
 	}
@@ -132,7 +146,7 @@ func redeployStart(t *testing.T, f RedeployerFixture) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d.Kind != "pipeline" || d.ID <= f.Redeploy.After || d.URL == "" || d.Status == "" || d.State != rotator.DeploymentRunning {
+		if d.Kind != "pipeline" || d.ID <= f.Redeploy.After.Pipeline || d.URL == "" || d.Status == "" || d.State != rotator.DeploymentRunning {
 			t.Errorf("Start = %+v", d)
 		}
 		if n := f.Project.PipelineCount(); n != i+1 {

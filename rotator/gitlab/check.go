@@ -26,6 +26,9 @@ func (c *Client) Check(ctx context.Context, r rotator.Redeploy) (rotator.Deploym
 }
 
 func (c *Client) check(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	if r.Live {
+		return c.checkLive(ctx, r)
+	}
 	d, err := c.pipeline(ctx, r)
 	if err != nil {
 		return rotator.Deployment{}, err
@@ -103,7 +106,7 @@ func (c *Client) lowestAbove(ctx context.Context, r rotator.Redeploy, user strin
 		for _, p := range list {
 			switch {
 			case p == nil:
-			case p.ID <= r.After:
+			case p.ID <= r.After.Pipeline:
 				resp.NextLink, resp.NextPage = "", 0 // older ones follow
 			case p.Source == "api" && p.Ref == r.Ref:
 				lowest = p.ID

@@ -124,7 +124,7 @@ func TestAReadSurvivesWhatPasses(t *testing.T) {
 		c, s := client(t, then(answer{status: 502}, answer{err: io.EOF}, ok(`[{"id":60}]`)))
 		began := time.Now()
 		mark, err := c.Mark(t.Context(), theRedeploy())
-		if err != nil || mark != 60 || len(s.calls) != 3 {
+		if err != nil || mark.Pipeline != 60 || len(s.calls) != 3 {
 			t.Errorf("Mark = %d, %v after %d calls", mark, err, len(s.calls))
 		}
 		if took := time.Since(began); took < 1500*time.Millisecond || took > 3*time.Second {
@@ -153,7 +153,7 @@ func TestABodyThatBreaksOffIsABrokenConnection(t *testing.T) {
 	} else {
 		says(t, err, "broke before it had answered")
 	}
-	if mark, err := c.Mark(t.Context(), theRedeploy()); err != nil || mark != 60 {
+	if mark, err := c.Mark(t.Context(), theRedeploy()); err != nil || mark.Pipeline != 60 {
 		t.Errorf("Mark = %d, %v", mark, err)
 	}
 }

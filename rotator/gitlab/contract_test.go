@@ -247,3 +247,38 @@ func (s scene) AddRef(name string) {
 }
 
 func (s scene) PipelineCount() int { return len(s.Pipelines(4711)) }
+
+func (s scene) JobCount() int {
+	n := 0
+	for _, pl := range s.Pipelines(4711) {
+		n += len(pl.Jobs)
+	}
+	return n
+}
+
+func (s scene) Deployed(past contract.RedeployerPast) int64 {
+	return s.World.Deployed(4711, sandbox.Past{
+		Job: sandbox.JobSpec{Name: "deploy", Environment: "production", Bridge: past.Bridge},
+		Ago: past.Ago, Child: past.Child, Jobless: past.Jobless, Archived: past.Archived,
+	})
+}
+
+func (s scene) Retry(jobID int64) int64 { return s.World.Retry(4711, jobID) }
+
+// RetryOf: the world appends a retry to its pipeline.
+func (s scene) RetryOf(jobID int64) int64 {
+	for _, pl := range s.Pipelines(4711) {
+		for i, j := range pl.Jobs {
+			if j.ID == jobID && i > 0 {
+				return pl.Jobs[i-1].ID
+			}
+		}
+	}
+	return 0
+}
+
+func (s scene) Stop(environment string) { s.StopEnvironment(4711, environment) }
+
+func (s scene) Guard(environment string) {
+	s.EditProject(4711, func(p *sandbox.Project) { p.Guarded = append(p.Guarded, environment) })
+}

@@ -3,6 +3,7 @@ package gitlab
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
@@ -14,15 +15,9 @@ import (
 // publishing. One that succeeded serves, whoever made it. Without one, a pipeline
 // that succeeded has not deployed: d says what it did.
 func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotator.Deployment) (rotator.Deployment, error) {
-	list, resp, err := c.api.Deployments.ListProjectDeployments(r.ProjectID, &gitlab.ListProjectDeploymentsOptions{
-		// The newest first, of any status. A hundred are more than can follow one
-		// publishing and still matter.
-		ListOptions: gitlab.ListOptions{PerPage: 100},
-		Environment: new(r.Environment),
-		OrderBy:     new("id"), Sort: new("desc"),
-	}, gitlab.WithContext(ctx))
+	list, err := c.deploymentsTo(ctx, r)
 	if err != nil {
-		return rotator.Deployment{}, c.explain(resp, err)
+		return rotator.Deployment{}, err
 	}
 	dep, err := c.firstServing(ctx, r, list)
 	switch {
@@ -36,8 +31,30 @@ func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotato
 	return d, nil
 }
 
-// firstServing is the deployment that brought the pair: our own pipeline's, or else
-// the newest; nil when there is none. One that an older job's has outlasted brought
+// deploymentsTo lists the deployments to the environment, the newest first, of any
+// status. A hundred are more than can follow one publishing and still matter.
+func (c *Client) deploymentsTo(ctx context.Context, r rotator.Redeploy) ([]*gitlab.Deployment, error) {
+	list, resp, err := c.api.Deployments.ListProjectDeployments(r.ProjectID, &gitlab.ListProjectDeploymentsOptions{
+		ListOptions: gitlab.ListOptions{PerPage: 100},
+		Environment: new(r.Environment),
+		OrderBy:     new("id"), Sort: new("desc"),
+	}, gitlab.WithContext(ctx))
+	if err != nil {
+		return nil, c.explain(resp, err)
+	}
+	return list, nil
+}
+
+// isOurs tells whether a deployment is that of the redeploy.
+func isOurs(r rotator.Redeploy, dep *gitlab.Deployment) bool {
+	if r.Live {
+		return r.ID != 0 && dep.Deployable.ID == r.ID
+	}
+	return r.ID != 0 && dep.Deployable.Pipeline.ID == r.ID
+}
+
+// firstServing is the deployment that brought the pair: our own pipeline's or job's, or
+// else the newest; nil when there is none. One that an older job's has outlasted brought
 // nothing that is still live: that job had the previous pair.
 func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment) (*gitlab.Deployment, error) {
 	var ours, others []*gitlab.Deployment
@@ -52,7 +69,7 @@ func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*g
 			return nil, err
 		case !after && finished(dep).After(older):
 			older = finished(dep)
-		case after && r.ID != 0 && dep.Deployable.Pipeline.ID == r.ID:
+		case after && isOurs(r, dep):
 			ours = append(ours, dep)
 		case after:
 			others = append(others, dep)
@@ -77,6 +94,9 @@ func (c *Client) beganAfter(ctx context.Context, r rotator.Redeploy, dep *gitlab
 	if dep.Deployable.ID == 0 { // made through the API, without a job
 		return dep.CreatedAt != nil && !dep.CreatedAt.Before(r.PublishedAt), nil
 	}
+	if r.Live && isOurs(r, dep) && r.After.Job > 0 && r.ID > r.After.Job {
+		return true, nil // it was retried after the mark
+	}
 	if at := dep.Deployable.StartedAt; at != nil && !at.Before(r.PublishedAt) {
 		return true, nil
 	}
@@ -87,8 +107,8 @@ func (c *Client) beganAfter(ctx context.Context, r rotator.Redeploy, dep *gitlab
 // and none of the child pipelines, which the mark does not count. The ones above
 // the mark that are not ours cost one call.
 func (c *Client) isLater(ctx context.Context, r rotator.Redeploy, pipeline int64) (bool, error) {
-	if pipeline <= r.After || pipeline == r.ID {
-		return pipeline > r.After, nil
+	if ours := !r.Live && pipeline == r.ID; pipeline <= r.After.Pipeline || ours {
+		return pipeline > r.After.Pipeline, nil
 	}
 	p, resp, err := c.api.Pipelines.GetPipeline(r.ProjectID, pipeline, gitlab.WithContext(ctx))
 	if err != nil {
@@ -101,23 +121,36 @@ func (c *Client) isLater(ctx context.Context, r rotator.Redeploy, pipeline int64
 	return p != nil && p.Source != "" && p.Source != "parent_pipeline", nil
 }
 
-// serving is the deployment that brought the pair, as that of our own pipeline when
-// it is.
+// serving is the deployment that brought the pair, as that of our own pipeline or job
+// when it is.
 func serving(r rotator.Redeploy, dep *gitlab.Deployment, pipeline rotator.Deployment) rotator.Deployment {
 	d := rotator.Deployment{
-		Kind: kindDeployment, ID: dep.ID, URL: dep.Deployable.Pipeline.WebURL,
+		Kind: kindDeployment, ID: dep.ID, URL: jobURL(dep.Deployable),
 		Status: dep.Status, State: rotator.DeploymentSucceeded,
 		FinishedAt: finished(dep),
 	}
-	if pipeline.ID == 0 || dep.Deployable.Pipeline.ID != pipeline.ID {
+	if dep.Deployable.ID != 0 {
+		d.ID = dep.Deployable.ID
+	}
+	if r.ID = pipeline.ID; !isOurs(r, dep) {
 		d.Detail = fmt.Sprintf("deployment %d to %s began after publishing", dep.ID, r.Environment)
 		return d
 	}
 	d.Kind, d.ID, d.URL = pipeline.Kind, pipeline.ID, pipeline.URL
-	if pipeline.State != rotator.DeploymentSucceeded {
+	if pipeline.State != rotator.DeploymentSucceeded && !r.Live {
 		d.Detail = fmt.Sprintf("its deployment %d to %s succeeded, though the pipeline is %s", dep.ID, r.Environment, pipeline.Status)
 	}
 	return d
+}
+
+// jobURL is where a person finds the job of a deployment: client-go does not tell, so
+// it is put together from the pipeline's, .../-/pipelines/61.
+func jobURL(d gitlab.DeploymentDeployable) string {
+	base, _, found := strings.Cut(d.Pipeline.WebURL, "/-/pipelines/")
+	if !found {
+		return d.Pipeline.WebURL
+	}
+	return fmt.Sprintf("%s/-/jobs/%d", base, d.ID)
 }
 
 // undeployed is a pipeline that succeeded without a deployment that did. One that
@@ -146,7 +179,7 @@ func undeployed(r rotator.Redeploy, list []*gitlab.Deployment, d rotator.Deploym
 // isNew tells, well enough for one that is only waited for, whether a deployment
 // was made after publishing.
 func isNew(r rotator.Redeploy, dep *gitlab.Deployment) bool {
-	return dep.Deployable.Pipeline.ID > r.After || dep.CreatedAt != nil && !dep.CreatedAt.Before(r.PublishedAt)
+	return dep.Deployable.Pipeline.ID > r.After.Pipeline || dep.CreatedAt != nil && !dep.CreatedAt.Before(r.PublishedAt)
 }
 
 // pending is what becomes of a deployment that has not ended: DeploymentNone when

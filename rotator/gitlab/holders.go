@@ -36,7 +36,8 @@ func (c *Client) holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job
 	var holders []rotator.Job
 	later := make(map[int64]bool)
 	for _, j := range jobs {
-		if j.ID == r.CallerJob || j.StartedAt != nil && !j.StartedAt.Before(r.PublishedAt) {
+		retried := r.After.Job > 0 && j.ID > r.After.Job // after the mark
+		if j.ID == r.CallerJob || retried || j.StartedAt != nil && !j.StartedAt.Before(r.PublishedAt) {
 			continue
 		}
 		// The job may have begun in the very second of publishing, before or after:

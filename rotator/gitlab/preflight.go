@@ -2,6 +2,7 @@ package gitlab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -18,7 +19,8 @@ import (
 const expiryNotice = 30 * 24 * time.Hour
 
 // Preflight looks at the token, the project and the ref, in three calls (four when
-// the ref is a tag). What concerns the variables is for Read to tell.
+// the ref is a tag). What is to be deployed again costs three more, with its ref for
+// that of a pipeline. What concerns the variables is for Read to tell.
 func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
 	var pre rotator.Preflight
 	if err := c.lookAtToken(ctx, &pre); err != nil {
@@ -30,10 +32,65 @@ func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Pref
 	if err := c.lookAtProject(ctx, r, &pre); err != nil {
 		return rotator.Preflight{}, err
 	}
+	if r.Redeploy == rotator.RedeployDeployment {
+		if err := c.lookBeforeLive(ctx, r, &pre); err != nil {
+			return rotator.Preflight{}, err
+		}
+		if r.Fallback != rotator.RedeployPipeline {
+			return pre, nil // nothing is run on the ref
+		}
+	}
 	if err := c.lookAtRef(ctx, r, &pre); err != nil {
 		return rotator.Preflight{}, err
 	}
 	return pre, nil
+}
+
+// archivedAfter is when GitLab.com archives a job, less a week; nothing tells whether
+// an instance does.
+const archivedAfter = 83 * 24 * time.Hour
+
+// lookBeforeLive looks whether what is live can be deployed again, and whether jobs of
+// its ref get protected variables. The ref may be gone: then they do not.
+func (c *Client) lookBeforeLive(ctx context.Context, r rotator.Request, pre *rotator.Preflight) error {
+	found, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	if why := (*problem)(nil); errors.As(err, &why) && !why.foreign && why.status == http.StatusForbidden {
+		pre.Faults = append(pre.Faults, fmt.Sprintf("the environments, deployments and jobs of project %d cannot be read: %s", r.ProjectID, why.text))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking what is live in %s of project %d: %w", r.Environment, r.ProjectID, err)
+	}
+	if pre.CannotRedeploy = found.why; found.why != "" {
+		return nil
+	}
+	if at := found.job.CreatedAt; at != nil && time.Since(*at) > archivedAfter {
+		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s (%s), which is to be retried, is of %s: GitLab.com archives jobs after three months, and then they cannot be", found.job.Name, found.job.WebURL, at.UTC().Format(time.DateOnly)))
+	}
+	pre.LiveRef = found.ref
+	protected, why := c.isProtected(ctx, r.ProjectID, found.ref)
+	if why != nil && !why.notFound() {
+		return fmt.Errorf("looking at ref %s of project %d: %w", found.ref, r.ProjectID, why)
+	}
+	pre.LiveRefProtected = protected
+	return nil
+}
+
+// isProtected finds a branch, or else a tag, and tells whether it is protected.
+func (c *Client) isProtected(ctx context.Context, project int64, ref string) (bool, *problem) {
+	branch, resp, err := c.api.Branches.GetBranch(project, ref, gitlab.WithContext(ctx))
+	if err == nil && branch != nil {
+		return branch.Protected, nil
+	}
+	why := c.explain(resp, err)
+	if !why.notFound() {
+		return false, why
+	}
+	tag, resp, err := c.api.Tags.GetTag(project, ref, gitlab.WithContext(ctx))
+	if err == nil && tag != nil {
+		return tag.Protected, nil
+	}
+	return false, c.explain(resp, err)
 }
 
 // lookAtToken: instances that do not know the endpoint, and fine-grained tokens
@@ -102,7 +159,7 @@ func (c *Client) lookAtProject(ctx context.Context, r rotator.Request, pre *rota
 	if pre.Ref == "" {
 		pre.Ref = project.DefaultBranch
 	}
-	if pre.Ref == "" && r.Redeploy != rotator.RedeployNone {
+	if pre.Ref == "" && (r.Redeploy == rotator.RedeployPipeline || r.Fallback == rotator.RedeployPipeline) {
 		fault("project %d has no default branch to redeploy: push one, or name a ref", r.ProjectID)
 	}
 	return nil
@@ -113,19 +170,10 @@ func (c *Client) lookAtRef(ctx context.Context, r rotator.Request, pre *rotator.
 	if pre.Ref == "" {
 		return nil
 	}
-	branch, resp, err := c.api.Branches.GetBranch(r.ProjectID, pre.Ref, gitlab.WithContext(ctx))
-	if err == nil && branch != nil {
-		pre.RefProtected = branch.Protected
+	protected, why := c.isProtected(ctx, r.ProjectID, pre.Ref)
+	if why == nil {
+		pre.RefProtected = protected
 		return nil
-	}
-	why := c.explain(resp, err)
-	if why.notFound() {
-		tag, resp, err := c.api.Tags.GetTag(r.ProjectID, pre.Ref, gitlab.WithContext(ctx))
-		if err == nil && tag != nil {
-			pre.RefProtected = tag.Protected
-			return nil
-		}
-		why = c.explain(resp, err)
 	}
 	switch unseen := why.notFound() || why.status == http.StatusForbidden && !why.foreign; {
 	case unseen && r.Ref == "" && r.Redeploy == rotator.RedeployNone:

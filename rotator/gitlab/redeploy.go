@@ -14,14 +14,28 @@ import (
 
 // The kinds of a rotator.Deployment.
 const (
-	kindPipeline   = "pipeline"
-	kindDeployment = "deployment"
+	kindPipeline   = rotator.KindPipeline
+	kindDeployment = rotator.KindDeployment
 )
 
 // Mark returns the project's highest pipeline id, 0 when it has no pipeline, in one
-// call. GitLab lists no child pipelines here: one of those may be above the mark
-// and yet older.
-func (c *Client) Mark(ctx context.Context, r rotator.Redeploy) (int64, error) {
+// call; with Live that of its jobs as well, in another. GitLab lists no child pipelines
+// here, and no bridges: one of those may be above the mark and yet older.
+func (c *Client) Mark(ctx context.Context, r rotator.Redeploy) (rotator.Mark, error) {
+	var (
+		mark rotator.Mark
+		err  error
+	)
+	if mark.Pipeline, err = c.newestPipeline(ctx, r); err == nil && r.Live {
+		mark.Job, err = c.newestJob(ctx, r)
+	}
+	if err != nil {
+		return rotator.Mark{}, err
+	}
+	return mark, nil
+}
+
+func (c *Client) newestPipeline(ctx context.Context, r rotator.Redeploy) (int64, error) {
 	newest, resp, err := c.api.Pipelines.ListProjectPipelines(r.ProjectID, &gitlab.ListProjectPipelinesOptions{
 		ListOptions: gitlab.ListOptions{PerPage: 1},
 		OrderBy:     new("id"),
@@ -36,9 +50,25 @@ func (c *Client) Mark(ctx context.Context, r rotator.Redeploy) (int64, error) {
 	return newest[0].ID, nil
 }
 
-// Start starts a pipeline on the ref, in one call. It sends no pipeline variables:
-// many projects forbid them, and they would outrank the project's.
+// newestJob: the newest comes first (lib/api/ci/jobs.rb), whatever page it is.
+func (c *Client) newestJob(ctx context.Context, r rotator.Redeploy) (int64, error) {
+	newest, resp, err := c.api.Jobs.ListProjectJobs(r.ProjectID, &gitlab.ListJobsOptions{ListOptions: gitlab.ListOptions{PerPage: 1}}, gitlab.WithContext(ctx))
+	if err != nil {
+		return 0, fmt.Errorf("reading the newest job of project %d: %w", r.ProjectID, c.explain(resp, err))
+	}
+	if len(newest) == 0 || newest[0] == nil {
+		return 0, nil
+	}
+	return newest[0].ID, nil
+}
+
+// Start starts a pipeline on the ref, in one call; with Live it retries the job of what
+// is live, in four. It sends no pipeline variables: many projects forbid them, and they
+// would outrank the project's.
 func (c *Client) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	if r.Live {
+		return c.startLive(ctx, r)
+	}
 	p, resp, err := c.api.Pipelines.CreatePipeline(r.ProjectID, &gitlab.CreatePipelineOptions{Ref: new(r.Ref)}, gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)

@@ -27,8 +27,8 @@ func TestMarkIsTheNewestPipeline(t *testing.T) {
 	for body, want := range map[string]int64{`[{"id":60,"status":"success"}]`: 60, `[]`: 0, `[null]`: 0} {
 		c, s := client(t, always(ok(body)))
 		got, err := c.Mark(t.Context(), theRedeploy())
-		if err != nil || got != want || s.calls[0].query != "order_by=id&per_page=1&sort=desc" {
-			t.Errorf("Mark = %d, %v (%s)", got, err, s.calls[0].query)
+		if err != nil || got.Pipeline != want || s.calls[0].query != "order_by=id&per_page=1&sort=desc" {
+			t.Errorf("Mark = %+v, %v (%s)", got, err, s.calls[0].query)
 		}
 	}
 }
@@ -232,9 +232,9 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 		d.FinishedAt = instant("2026-11-21T20:03:00Z")
 		return d
 	}
-	others := func(pipeline int64) rotator.Deployment {
+	others := func() rotator.Deployment {
 		return served(rotator.Deployment{
-			Kind: "deployment", ID: 42, URL: fmt.Sprintf("%spipelines/%d", webURL, pipeline), Status: "success",
+			Kind: "deployment", ID: 9, URL: webURL + "jobs/9", Status: "success",
 			State: rotator.DeploymentSucceeded, Detail: "deployment 42 to production began after publishing",
 		})
 	}
@@ -254,9 +254,9 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 		"ours began in the second of the write":        {pipeline: "success", deployments: []deployment{{42, "success", 9, 61, "success", before}}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "")), calls: 2},
 		"green, but deployed nothing":                  {pipeline: "success", want: pipeline(rotator.DeploymentFailed, "success", none), calls: 3},
 		"an old deployment is none":                    {pipeline: "success", deployments: []deployment{{42, "success", 9, 59, "success", before}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 3},
-		"an old pipeline's job, retried":               {pipeline: "failed", deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(59), calls: 2},
-		"another's, without ours":                      {deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(59), calls: 2},
-		"a later pipeline's, in that second":           {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "push", want: others(62), calls: 3},
+		"an old pipeline's job, retried":               {pipeline: "failed", deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 2},
+		"another's, without ours":                      {deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 2},
+		"a later pipeline's, in that second":           {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "push", want: others(), calls: 3},
 		"a child pipeline above the mark may be older": {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "parent_pipeline", want: rotator.Deployment{}, calls: 3},
 		"made through the API afterwards": {deployments: []deployment{{id: 42, status: "success"}}, want: rotator.Deployment{
 			Kind: "deployment", ID: 42, Status: "success", State: rotator.DeploymentSucceeded,

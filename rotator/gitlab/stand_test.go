@@ -133,7 +133,7 @@ func thePair() rotator.KeyPair {
 }
 
 func theRedeploy() rotator.Redeploy {
-	return rotator.Redeploy{ProjectID: 4711, Ref: "main", PublishedAt: instant("2026-11-21T20:00:01Z"), After: 60}
+	return rotator.Redeploy{ProjectID: 4711, Ref: "main", PublishedAt: instant("2026-11-21T20:00:01Z"), After: rotator.Mark{Pipeline: 60}}
 }
 
 func instant(s string) time.Time {

@@ -85,6 +85,8 @@ type process struct {
 	sawKeys      int // when it last listed keys, on World.seq
 	sawVariables int // when it last read variables
 	wrote        int // when it last wrote anything
+	// sawLive is when it last looked what is live, by project and environment.
+	sawLive map[string]int
 	// users is whom it asked IAM about: one that serves several at once writes for
 	// others between its look and its write.
 	users map[string]bool

@@ -43,6 +43,11 @@ type Project struct {
 	Refs          []Ref  // nil is the default branch, protected
 	Archived      bool
 	Pipeline      []JobSpec // the jobs of every new pipeline
+	// Guarded are the protected environments that only people may deploy to.
+	Guarded []string
+	// NoRollback: an older deployment's job may not be retried (the setting
+	// ci_forward_deployment_rollback_allowed is off).
+	NoRollback bool
 }
 
 // Ref is a branch or a tag.
@@ -72,9 +77,10 @@ type project struct {
 }
 
 type environment struct {
-	id   int64
-	name string
-	live string // the key id that the last successful deployment brought
+	id      int64
+	name    string
+	stopped bool
+	live    string // the key id that the last successful deployment brought
 }
 
 type token struct {

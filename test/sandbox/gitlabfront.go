@@ -70,6 +70,7 @@ func gitlabEndpoints() map[string]endpoint {
 		"GET /api/v4/projects/{id}/jobs":                         {"jobs", Reporter, 200, listJobs},
 		"GET /api/v4/projects/{id}/jobs/{job}":                   {"job", Reporter, 200, showJob},
 		"POST /api/v4/projects/{id}/jobs/{job}/play":             {"job", Developer, 200, postPlay},
+		"POST /api/v4/projects/{id}/jobs/{job}/retry":            {"retry", Reporter, 201, postRetry},
 		"GET /api/v4/projects/{id}/deployments":                  {"deployments", Reporter, 200, listDeployments},
 		"GET /api/v4/projects/{id}/environments":                 {"environments", Reporter, 200, listEnvironments},
 		"GET /api/v4/projects/{id}/environments/{environment}":   {"environment", Reporter, 200, showEnvironment},

@@ -205,7 +205,8 @@ func listPipelines(r *request) (any, error) {
 	var found []*pipeline
 	matches := func(name, value string) bool { return r.in[name] == "" || r.in[name] == value }
 	for _, pl := range slices.Backward(r.w.pipelines) {
-		if pl.project == r.project && matches("source", pl.source) && matches("ref", pl.ref.Name) && matches("status", pl.status) &&
+		child := pl.source == "parent_pipeline"
+		if pl.project == r.project && child == (r.in["source"] == "parent_pipeline") && matches("source", pl.source) && matches("ref", pl.ref.Name) && matches("status", pl.status) &&
 			matches("username", pl.username) && matches("sha", pl.project.sha(pl.ref.Name)) {
 			found = append(found, pl)
 		}
@@ -276,10 +277,13 @@ func listJobs(r *request) (any, error) {
 			return nil, err
 		}
 		from = pl.jobs
+		if r.in["include_retried"] != "true" {
+			from = pl.current()
+		}
 	}
 	var found []*job
 	for _, j := range slices.Backward(from) {
-		if j.pipeline.project == r.project && (scope == nil || slices.Contains(scope, j.status)) {
+		if j.pipeline.project == r.project && !j.Bridge && (scope == nil || slices.Contains(scope, j.status)) {
 			found = append(found, j)
 		}
 	}
@@ -301,7 +305,7 @@ func (w *World) jobObject(j *job) object {
 		"id": j.id, "status": j.status, "stage": j.Stage, "name": j.Name, "ref": j.pipeline.ref.Name, "tag": j.pipeline.ref.Tag,
 		"coverage": nil, "allow_failure": j.AllowFailure, "created_at": clock(j.created), "started_at": clock(j.started),
 		"finished_at": clock(j.finished), "erased_at": nil, "duration": nil, "queued_duration": nil,
-		"user": w.userObject(j.pipeline.userID, j.pipeline.username), "commit": p.commit(j.pipeline.ref.Name),
+		"user": w.userObject(j.by.userID, j.by.username), "commit": p.commit(j.pipeline.ref.Name),
 		"pipeline": w.pipelineObject(j.pipeline), "web_url": w.webURL(p, "jobs/%d", j.id),
 		"project": object{"ci_job_token_scope_enabled": false}, "artifacts": []any{}, "runner": nil, "tag_list": []any{},
 	}
@@ -331,6 +335,9 @@ func showJob(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if j.Bridge { // find_build! of lib/api/ci/jobs.rb
+		return nil, message(http.StatusNotFound, "404 Not found")
+	}
 	return r.w.jobObject(j), nil
 }
 
@@ -345,10 +352,24 @@ func postPlay(r *request) (any, error) {
 	return r.w.jobObject(j), nil
 }
 
+func postRetry(r *request) (any, error) {
+	j, err := r.job()
+	if err != nil {
+		return nil, err
+	}
+	r.w.judgeRetry(r.caller, j)
+	next, err := r.w.retryJob(r.project, r.token, j)
+	if err != nil {
+		return nil, err
+	}
+	return r.w.jobObject(next), nil
+}
+
 // listDeployments: the oldest first, unless asked otherwise (GitLab
 // lib/api/deployments.rb).
 func listDeployments(r *request) (any, error) {
 	var found []*deployment
+	r.caller.looksAtLive(r.project, r.in["environment"])
 	for _, d := range r.w.deployments {
 		if d.job.pipeline.project != r.project ||
 			r.in["environment"] != "" && r.in["environment"] != d.environment.name ||
@@ -372,12 +393,24 @@ func listDeployments(r *request) (any, error) {
 
 func (w *World) deploymentObject(d *deployment) object {
 	pl := d.job.pipeline
-	return object{
+	o := object{
 		"id": d.id, "iid": d.iid, "ref": pl.ref.Name, "sha": pl.project.sha(pl.ref.Name), "status": d.status(),
 		"created_at": clock(d.created), "updated_at": clock(d.updated), "user": w.userObject(pl.userID, pl.username),
 		"environment": object{"id": d.environment.id, "name": d.environment.name, "slug": d.environment.name, "external_url": nil},
 		"deployable":  w.jobObject(d.job),
 	}
+	if d.jobless {
+		o["deployable"] = nil
+	}
+	return o
+}
+
+func (e *environment) object() object {
+	state := "available"
+	if e.stopped {
+		state = "stopped"
+	}
+	return object{"id": e.id, "name": e.name, "slug": e.name, "state": state, "external_url": nil}
 }
 
 func listEnvironments(r *request) (any, error) {
@@ -389,7 +422,7 @@ func listEnvironments(r *request) (any, error) {
 	}
 	out := []object{}
 	for _, e := range paginate(r, found) {
-		out = append(out, object{"id": e.id, "name": e.name, "slug": e.name, "state": "available", "external_url": nil})
+		out = append(out, e.object())
 	}
 	return out, nil
 }
@@ -399,11 +432,10 @@ func showEnvironment(r *request) (any, error) {
 		if e.id != r.number("environment") {
 			continue
 		}
-		o := object{"id": e.id, "name": e.name, "slug": e.name, "state": "available", "external_url": nil, "last_deployment": nil}
-		for _, d := range r.w.deployments {
-			if d.environment == e && d.status() == "success" {
-				o["last_deployment"] = r.w.deploymentObject(d)
-			}
+		o := e.object()
+		o["last_deployment"] = nil
+		if d := r.w.live(r.project, e.name, r.w.seq); d != nil {
+			o["last_deployment"] = r.w.deploymentObject(d)
 		}
 		return o, nil
 	}

@@ -262,6 +262,66 @@ func (w *World) RunPipeline(projectID int64, ref string) (pipelineID int64) {
 
 func push() origin { return origin{"push", "somebody", 1} }
 
+// Past is a deployment of the past.
+type Past struct {
+	Job   JobSpec
+	Ref   string        // "" is the default branch
+	Ago   time.Duration // when its job ended, which began a minute before
+	Child bool          // its pipeline is the child of another
+	// Jobless: its job is gone, or it was made through the API. Archived: its job is too
+	// old to be retried.
+	Jobless, Archived bool
+}
+
+// Deployed adds a pipeline that has deployed to an environment, with the variables of
+// now: what is live there.
+func (w *World) Deployed(projectID int64, d Past) (jobID int64) {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	if d.Ref == "" {
+		d.Ref = p.DefaultBranch
+	}
+	ref, _ := p.ref(d.Ref)
+	ref.Name = d.Ref // which may be gone
+	from := push()
+	if d.Child {
+		w.newPipeline(p, ref, from, Skipped, []JobSpec{{Name: "parent"}})
+		from.source = "parent_pipeline"
+	}
+	pl := w.newPipeline(p, ref, from, Success, []JobSpec{d.Job})
+	j := pl.jobs[0]
+	j.status, j.archived = "success", d.Archived
+	j.started, j.finished = w.now.Add(-d.Ago-time.Minute), w.now.Add(-d.Ago)
+	j.created = j.started
+	j.env = p.variablesFor(j.Environment, ref.Protected)
+	dep := w.deploymentOf(j)
+	dep.created, dep.updated, dep.lived, dep.jobless = j.started, j.finished, w.seq, d.Jobless
+	dep.environment.live = j.env[j.KeyIDVariable]
+	w.moveOn(pl)
+	return j.id
+}
+
+// Retry retries a job, as somebody who has seen it.
+func (w *World) Retry(projectID, jobID int64) (newJobID int64) {
+	defer w.enter()()
+	p, j := w.mustProject(projectID), w.mustJob(jobID)
+	next, err := w.retryJob(p, &token{Token: Token{Username: "somebody", Person: true, Roles: map[int64]int{p.ID: Maintainer}}, userID: 1}, j)
+	must(err)
+	return next.id
+}
+
+// ArchiveJob makes a job too old to be retried.
+func (w *World) ArchiveJob(jobID int64) {
+	defer w.enter()()
+	w.mustJob(jobID).archived = true
+}
+
+// StopEnvironment stops an environment.
+func (w *World) StopEnvironment(projectID int64, name string) {
+	defer w.enter()()
+	w.environmentOf(w.mustProject(projectID), name).stopped = true
+}
+
 // RunningJob adds a job, in a pipeline of its own on the default branch, that
 // started a while ago with the variables of now, and runs until EndJob.
 func (w *World) RunningJob(projectID int64, spec JobSpec, startedAgo time.Duration) (jobID int64) {

@@ -19,6 +19,8 @@ type JobSpec struct {
 	// SDKs read. A job without an environment uses a pair only when they are set.
 	KeyIDVariable  string
 	SecretVariable string
+	// Bridge: it triggers another pipeline, so the API does not list it with the jobs.
+	Bridge bool
 }
 
 // JobEnv is what a deploy job works with.
@@ -29,10 +31,11 @@ type JobEnv struct {
 	KeyID, Secret                string            // the pair among them
 }
 
-// Outcome is how a pipeline ends, whatever its jobs do.
+// Outcome is how a pipeline or a retried job ends, whatever its jobs do.
 type Outcome string
 
-// The outcomes. Success leaves it to the jobs; Stuck never finds a runner.
+// The outcomes. Success leaves it to the jobs; Stuck never finds a runner, Queued
+// waits for its resource group, Endless runs until EndJob.
 const (
 	Success   Outcome = "success"
 	Failed    Outcome = "failed"
@@ -41,6 +44,8 @@ const (
 	Manual    Outcome = "manual"
 	Scheduled Outcome = "scheduled"
 	Stuck     Outcome = "stuck"
+	Queued    Outcome = "waiting_for_resource"
+	Endless   Outcome = "running"
 )
 
 type pipeline struct {
@@ -61,6 +66,10 @@ type job struct {
 	JobSpec
 	id       int64
 	pipeline *pipeline
+	by       origin  // whose it is: who has retried it, or the pipeline's
+	decided  Outcome // of a retried job; "": the pipeline's
+	retried  bool    // there is a newer one in its place
+	archived bool
 	status   string
 	failure  string // why, for whoever reads the world
 	env      map[string]string
@@ -77,11 +86,24 @@ type deployment struct {
 	environment *environment
 	created     time.Time
 	updated     time.Time
+	jobless     bool // its job is gone, or there was none
+	lived       int  // when it became what is live, on World.seq
+}
+
+// outcome is how a job is to end.
+func (j *job) outcome() Outcome {
+	switch {
+	case j.decided != "":
+		return j.decided
+	case j.pipeline.outcome == Stuck, j == j.pipeline.deployJob():
+		return j.pipeline.outcome
+	}
+	return Success
 }
 
 func (d *deployment) status() string {
 	switch d.job.status {
-	case "pending", "manual", "scheduled":
+	case "pending", "manual", "scheduled", "waiting_for_resource":
 		return "created"
 	}
 	return d.job.status
@@ -113,11 +135,15 @@ func (w *World) createPipeline(p *project, t *token, refName string) (*pipeline,
 	if fault != "" {
 		return nil, message(http.StatusBadRequest, map[string][]string{"base": {fault}})
 	}
+	return w.newPipeline(p, ref, origin{"api", t.Username, t.userID}, p.nextOutcome(), p.Pipeline), nil
+}
+
+func (p *project) nextOutcome() Outcome {
 	outcome := Success
 	if len(p.outcomes) > 0 {
 		outcome, p.outcomes = p.outcomes[0], p.outcomes[1:]
 	}
-	return w.newPipeline(p, ref, origin{"api", t.Username, t.userID}, outcome, p.Pipeline), nil
+	return outcome
 }
 
 // origin is where a pipeline comes from.
@@ -156,7 +182,7 @@ func (w *World) newJob(pl *pipeline, spec JobSpec) *job {
 	if spec.Environment != "" && spec.KeyIDVariable == "" {
 		spec.KeyIDVariable, spec.SecretVariable = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 	}
-	j := &job{JobSpec: spec, id: w.id("job"), pipeline: pl, status: "created", created: w.now}
+	j := &job{JobSpec: spec, id: w.id("job"), pipeline: pl, by: pl.origin, status: "created", created: w.now}
 	pl.jobs = append(pl.jobs, j)
 	w.jobs = append(w.jobs, j)
 	if spec.Environment != "" {
@@ -202,7 +228,7 @@ func (w *World) moveOn(pl *pipeline) {
 func (p *pipeline) stages() [][]*job {
 	var stages [][]*job
 	index := map[string]int{}
-	for _, j := range p.jobs {
+	for _, j := range p.current() {
 		i, ok := index[j.Stage]
 		if !ok {
 			i = len(stages)
@@ -214,19 +240,28 @@ func (p *pipeline) stages() [][]*job {
 	return stages
 }
 
+// current are the jobs that nobody has retried.
+func (p *pipeline) current() []*job {
+	var jobs []*job
+	for _, j := range p.jobs {
+		if !j.retried {
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs
+}
+
 // optional tells whether a pipeline goes on without the job.
 func (j *job) optional() bool { return j.status == "manual" && j.AllowFailure }
 
 func (w *World) release(j *job, skip bool) {
-	outcome := j.pipeline.outcome
-	special := j == j.pipeline.deployJob()
-	switch {
+	switch outcome := j.outcome(); {
 	case skip:
 		j.status = "skipped"
-	case j.Manual, special && outcome == Manual:
+	case j.Manual && j.decided == "", outcome == Manual:
 		j.status = "manual"
-	case special && outcome == Scheduled:
-		j.status = "scheduled"
+	case outcome == Scheduled, outcome == Queued:
+		j.status = string(outcome)
 	default:
 		w.enqueue(j)
 	}
@@ -234,7 +269,7 @@ func (w *World) release(j *job, skip bool) {
 
 func (w *World) enqueue(j *job) {
 	j.status = "pending"
-	if j.pipeline.outcome != Stuck {
+	if j.outcome() != Stuck {
 		w.after(w.opts.JobPickUp, func() { w.start(j) })
 	}
 }
@@ -243,7 +278,7 @@ func (w *World) enqueue(j *job) {
 // lib/gitlab/ci/status/composite.rb).
 func (p *pipeline) worked() string {
 	has := map[string]bool{}
-	for _, j := range p.jobs {
+	for _, j := range p.current() {
 		switch {
 		case j.optional():
 			has["skipped"] = true
@@ -258,6 +293,8 @@ func (p *pipeline) worked() string {
 		return "running"
 	case has["pending"]:
 		return "pending"
+	case has["waiting_for_resource"]:
+		return "waiting_for_resource"
 	case has["manual"]:
 		return "manual"
 	case has["scheduled"]:
@@ -302,7 +339,9 @@ func (w *World) start(j *job) {
 		w.end(j, err)
 		return
 	}
-	w.after(j.Duration, func() { w.end(j, w.usePair(j)) })
+	if j.outcome() != Endless {
+		w.after(j.Duration, func() { w.end(j, w.usePair(j)) })
+	}
 }
 
 func (j *job) usesPair() bool { return j.KeyIDVariable != "" }
@@ -342,7 +381,7 @@ func (w *World) end(j *job, err error) {
 	if j.status != "running" {
 		return
 	}
-	if err == nil && j.pipeline.outcome == Failed && j == j.pipeline.deployJob() {
+	if err == nil && j.outcome() == Failed {
 		err = errors.New("script failure")
 	}
 	j.status, j.finished = "success", w.now
@@ -350,9 +389,19 @@ func (w *World) end(j *job, err error) {
 		j.status, j.failure = "failed", err.Error()
 	} else if j.Environment != "" {
 		w.environmentOf(j.pipeline.project, j.Environment).live = j.env[j.KeyIDVariable]
+		w.deploymentOf(j).lived = w.seq + 1 // for whoever looks from now on
 	}
 	w.touch(j)
 	w.moveOn(j.pipeline)
+}
+
+func (w *World) deploymentOf(j *job) *deployment {
+	for _, d := range w.deployments {
+		if d.job == j {
+			return d
+		}
+	}
+	return nil
 }
 
 func (w *World) touch(j *job) {

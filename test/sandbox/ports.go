@@ -382,7 +382,13 @@ func (w *World) preflight(t *token, p *project, r rotator.Request) rotator.Prefl
 	}
 	ref, ok := p.ref(out.Ref)
 	out.RefProtected = ref.Protected
-	if !ok && r.Redeploy != rotator.RedeployNone {
+	if r.Redeploy == rotator.RedeployDeployment {
+		d, why := w.liveJob(p, r.Environment)
+		if out.CannotRedeploy = why; d != nil {
+			out.LiveRef, out.LiveRefProtected = d.job.pipeline.ref.Name, d.job.pipeline.ref.Protected
+		}
+	}
+	if !ok && r.Redeploy != rotator.RedeployNone && (r.Redeploy != rotator.RedeployDeployment || r.Fallback != "") {
 		fault("project %s has no branch or tag %s", p.Path, out.Ref)
 	}
 	return out

@@ -2,31 +2,43 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"credential-rotator/rotator"
 )
 
 // Mark implements rotator.Redeployer.
-func (p *Ports) Mark(ctx context.Context, r rotator.Redeploy) (int64, error) {
-	var highest int64
+func (p *Ports) Mark(ctx context.Context, r rotator.Redeploy) (rotator.Mark, error) {
+	var highest rotator.Mark
 	err := p.read1(ctx, "gitlab.GET pipelines", r, func(_ *token, project *project) {
 		for _, pl := range p.w.pipelines {
-			if pl.project == project {
-				highest = pl.id
+			if pl.project == project && pl.source != "parent_pipeline" {
+				highest.Pipeline = pl.id
 			}
 		}
 	})
-	if err != nil {
-		return 0, err
+	if err != nil || !r.Live {
+		return highest, err
 	}
-	return highest, nil
+	err = p.read1(ctx, "gitlab.GET newest job", r, func(_ *token, project *project) {
+		for _, j := range p.w.jobs {
+			if j.pipeline.project == project && !j.Bridge {
+				highest.Job = j.id
+			}
+		}
+	})
+	return highest, err
 }
 
 // Start implements rotator.Redeployer.
 func (p *Ports) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	if r.Live {
+		return p.startLive(ctx, r)
+	}
 	var out rotator.Deployment
 	err := p.do(ctx, op{name: "gitlab.POST pipeline", detail: r.Ref, write: true, says: []any{r}}, func() error {
 		t, project, err := p.w.allow(p.Token, id(r.ProjectID), Developer, true)
@@ -46,13 +58,92 @@ func (p *Ports) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployme
 	return out, nil
 }
 
+// startLive looks what is live, and retries its job unless somebody is at it.
+func (p *Ports) startLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	live, out, err := p.lookAtLive(ctx, r)
+	if err != nil || live == nil || !over(live.status) {
+		return out, err
+	}
+	err = p.do(ctx, op{name: "gitlab.POST retry", detail: id(live.id), write: true, says: []any{r}}, func() error {
+		t, project, err := p.w.allow(p.Token, id(r.ProjectID), Developer, true)
+		if err != nil {
+			return asPort(err)
+		}
+		p.w.judgeRetry(&p.process, live)
+		next, err := p.w.retryJob(project, t, live)
+		if err != nil {
+			return asPort(err)
+		}
+		out = p.w.jobDeployment(next, r)
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "not retryable") {
+		return out, err
+	}
+	now, out, lookErr := p.lookAtLive(ctx, r)
+	switch {
+	case lookErr != nil:
+		return rotator.Deployment{}, errors.Join(err, lookErr)
+	case now == live:
+		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: "job " + id(live.id) + " cannot be retried: it is archived"}
+	case !over(now.status):
+		return out, nil // somebody was faster
+	}
+	return rotator.Deployment{}, err
+}
+
+// lookAtLive finds the job that is to be retried, and how it looks.
+func (p *Ports) lookAtLive(ctx context.Context, r rotator.Redeploy) (live *job, out rotator.Deployment, err error) {
+	err = p.do(ctx, op{name: "gitlab.GET live", detail: r.Environment, says: []any{r}}, func() error {
+		_, project, err := p.w.allow(p.Token, id(r.ProjectID), Reporter, false)
+		if err != nil {
+			return asPort(err)
+		}
+		p.looksAtLive(project, r.Environment)
+		d, why := p.w.liveJob(project, r.Environment)
+		if why != "" {
+			return &rotator.CannotRedeployError{Why: why}
+		}
+		live = p.w.newest(d.job)
+		out = p.w.jobDeployment(live, r)
+		return nil
+	})
+	return live, out, err
+}
+
+// liveJob is the deployment whose job can be retried, or why there is none.
+func (w *World) liveJob(p *project, name string) (d *deployment, why string) {
+	i := slices.IndexFunc(p.environments, func(e *environment) bool { return e.name == name })
+	d = w.live(p, name, w.seq)
+	switch {
+	case i < 0:
+		return nil, "there is no environment " + name
+	case p.environments[i].stopped:
+		return nil, "environment " + name + " is stopped"
+	case d == nil:
+		return nil, "nothing was deployed to " + name
+	case d.jobless:
+		return nil, "what is live in " + name + " has no job"
+	case w.newest(d.job) == nil:
+		return nil, "what is live in " + name + " is another pipeline's"
+	}
+	return d, ""
+}
+
 // Check implements rotator.Redeployer.
 func (p *Ports) Check(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	var out rotator.Deployment
 	err := p.read1(ctx, "gitlab.GET redeploy", r, func(t *token, project *project) {
+		j := p.w.ourJob(project, r)
+		if j != nil {
+			r.ID = j.id
+		}
 		if d := p.w.serving(project, r); d != nil {
 			out = p.w.served(d, t, r)
 			return
+		}
+		if j != nil {
+			out = p.w.jobDeployment(j, r)
 		}
 		if pl := p.w.ours(project, t, r); pl != nil {
 			out = p.w.asDeployment(pl, r)
@@ -64,12 +155,52 @@ func (p *Ports) Check(ctx context.Context, r rotator.Redeploy) (rotator.Deployme
 	return out, nil
 }
 
+// ourJob finds the job that was retried: by its id or, after a lost reply, as the one
+// that stands now where the live one was, and came after the mark.
+func (w *World) ourJob(p *project, r rotator.Redeploy) *job {
+	if !r.Live {
+		return nil
+	}
+	if r.ID != 0 {
+		j, err := w.findJob(r.ID)
+		if err != nil || j.pipeline.project != p {
+			return nil
+		}
+		return j
+	}
+	d, why := w.liveJob(p, r.Environment)
+	if why != "" || r.After.Job == 0 {
+		return nil
+	}
+	if j := w.newest(d.job); j.id > r.After.Job {
+		return j
+	}
+	return nil
+}
+
+// jobDeployment says what the status of a retried job means for a rotation. That it
+// has ended well is no proof: the caller has looked for its deployment already.
+func (w *World) jobDeployment(j *job, r rotator.Redeploy) rotator.Deployment {
+	d := rotator.Deployment{
+		Kind: rotator.KindDeployment, ID: j.id, URL: w.webURL(j.pipeline.project, "jobs/%d", j.id),
+		Status: j.status, State: meaning(j.status),
+	}
+	switch d.State {
+	case rotator.DeploymentBlocked:
+		d.Detail = "the job waits for somebody, or for its time"
+	case rotator.DeploymentSucceeded:
+		d.State, d.Detail = rotator.DeploymentFailed, "the job succeeded, and is not what is live in "+r.Environment
+	}
+	return d
+}
+
 // Holders implements rotator.Redeployer.
 func (p *Ports) Holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job, error) {
 	var out []rotator.Job
 	err := p.read1(ctx, "gitlab.GET jobs", r, func(_ *token, project *project) {
 		for _, j := range p.w.jobs {
-			later := r.After > 0 && j.pipeline.id > r.After // though in the second that was rounded
+			later := r.After.Pipeline > 0 && j.pipeline.id > r.After.Pipeline && j.pipeline.source != "parent_pipeline" // though in the second that was rounded
+			later = later || r.After.Job > 0 && j.id > r.After.Job && !j.Bridge
 			if j.pipeline.project == project && j.status == "running" && j.started.Before(r.PublishedAt) && !later && j.id != r.CallerJob {
 				out = append(out, rotator.Job{ID: j.id, Name: j.Name, URL: p.w.webURL(project, "jobs/%d", j.id)})
 			}
@@ -103,9 +234,9 @@ func (w *World) serving(p *project, r rotator.Redeploy) *deployment {
 	for _, d := range slices.Backward(w.deployments) {
 		switch {
 		case r.Environment == "" || d.job.pipeline.project != p || d.environment.name != r.Environment || d.status() != "success":
-		case d.job.pipeline.id == r.ID:
+		case !r.Live && d.job.pipeline.id == r.ID, r.Live && d.job.id == r.ID && r.After.Job > 0 && r.ID > r.After.Job:
 			ours = append(ours, d)
-		case d.job.pipeline.id > r.After || !d.job.started.Before(r.PublishedAt):
+		case d.job.pipeline.id > r.After.Pipeline && d.job.pipeline.source != "parent_pipeline", !d.job.started.Before(r.PublishedAt):
 			others = append(others, d)
 		case d.job.finished.After(older):
 			older = d.job.finished
@@ -128,7 +259,7 @@ func (w *World) served(d *deployment, t *token, r rotator.Redeploy) rotator.Depl
 		return out
 	}
 	return rotator.Deployment{
-		Kind: "deployment", ID: d.id, URL: w.webURL(pl.project, "pipelines/%d", pl.id),
+		Kind: rotator.KindDeployment, ID: d.job.id, URL: w.webURL(pl.project, "jobs/%d", d.job.id),
 		Status: "success", State: rotator.DeploymentSucceeded, FinishedAt: d.job.finished,
 		Detail: fmt.Sprintf("deployment %d to %s began after publishing", d.id, r.Environment),
 	}
@@ -138,13 +269,13 @@ func (w *World) served(d *deployment, t *token, r rotator.Redeploy) rotator.Depl
 // the first after the mark that the API made, on this ref, with this token.
 func (w *World) ours(p *project, t *token, r rotator.Redeploy) *pipeline {
 	for _, pl := range w.pipelines {
-		if pl.project != p {
+		if pl.project != p || r.Live {
 			continue
 		}
 		if r.ID != 0 && pl.id == r.ID {
 			return pl
 		}
-		if r.ID == 0 && pl.id > r.After && pl.source == "api" && pl.ref.Name == r.Ref && pl.username == t.Username {
+		if r.ID == 0 && pl.id > r.After.Pipeline && pl.source == "api" && pl.ref.Name == r.Ref && pl.username == t.Username {
 			return pl
 		}
 	}
@@ -187,7 +318,7 @@ func meaning(status string) rotator.DeploymentState {
 // deployment is still to come, waits for somebody, or will never be.
 func (w *World) undeployed(p *project, r rotator.Redeploy) (rotator.DeploymentState, string) {
 	for _, d := range slices.Backward(w.deployments) {
-		later := d.job.pipeline.id > r.After || !d.created.Before(r.PublishedAt)
+		later := d.job.pipeline.id > r.After.Pipeline || !d.created.Before(r.PublishedAt)
 		if d.job.pipeline.project == p && d.environment.name == r.Environment && later && !over(d.job.status) {
 			return meaning(d.job.status), "the pipeline succeeded, its job " + d.job.Name + " is " + d.job.status
 		}

@@ -1,0 +1,299 @@
+package gitlab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
+	"credential-rotator/rotator"
+)
+
+// live is what is to be deployed again.
+type live struct {
+	ref string
+	// job is the one that may be retried: that of the deployment, or the newest retry of
+	// it, for GitLab retries a job once only.
+	job *gitlab.Job
+	// why nothing can be deployed again, in words; "" when job can.
+	why string
+}
+
+// lookAtLive finds what is live in the environment, in three calls: the environment,
+// its last successful deployment, and the jobs of that one's pipeline.
+func (c *Client) lookAtLive(ctx context.Context, project int64, environment string) (live, error) {
+	why, err := c.whyNotAvailable(ctx, project, environment)
+	if err != nil || why != "" {
+		return live{why: why}, err
+	}
+	dep, err := c.lastSuccess(ctx, project, environment)
+	switch {
+	case err != nil:
+		return live{}, err
+	case dep == nil:
+		return live{why: fmt.Sprintf("nothing has been deployed to %s yet, so there is nothing to deploy again: deploy it once", environment)}, nil
+	case dep.Deployable.ID == 0:
+		return live{ref: dep.Ref, why: fmt.Sprintf("what is live in %s (deployment %d) has no job to retry: it was made through the API, or the job was deleted", environment, dep.ID)}, nil
+	}
+	job, err := c.newestOf(ctx, project, dep.Deployable)
+	if err != nil {
+		return live{}, err
+	}
+	found := live{ref: dep.Ref, job: job}
+	if job == nil {
+		found.why = fmt.Sprintf("what is live in %s was deployed by %s of pipeline %d (%s), which triggers another pipeline or is gone: it cannot be retried", environment, dep.Deployable.Name, dep.Deployable.Pipeline.ID, dep.Deployable.Pipeline.WebURL)
+	}
+	return found, nil
+}
+
+// whyNotAvailable says why nothing may be deployed to an environment, "" when it may.
+// A job that deploys to one that was stopped would start it again.
+func (c *Client) whyNotAvailable(ctx context.Context, project int64, environment string) (string, error) {
+	list, resp, err := c.api.Environments.ListEnvironments(project, &gitlab.ListEnvironmentsOptions{Name: new(environment)}, gitlab.WithContext(ctx))
+	if err != nil {
+		return "", c.explain(resp, err)
+	}
+	for _, e := range list {
+		switch {
+		case e == nil || e.Name != environment:
+		case e.State == "stopped" || e.State == "stopping":
+			return fmt.Sprintf("environment %s is %s, and a job that deploys to it would start it again: start it, or stop rotating for it", environment, e.State), nil
+		default:
+			return "", nil
+		}
+	}
+	return fmt.Sprintf("project %d has no environment %q: correct environment", project, environment), nil
+}
+
+// lastSuccess is the deployment that was the last to succeed, nil without one. Of the
+// newest by id an older one may have ended later.
+func (c *Client) lastSuccess(ctx context.Context, project int64, environment string) (*gitlab.Deployment, error) {
+	list, resp, err := c.api.Deployments.ListProjectDeployments(project, &gitlab.ListProjectDeploymentsOptions{
+		ListOptions: gitlab.ListOptions{PerPage: 20},
+		Environment: new(environment), Status: new("success"),
+		OrderBy: new("id"), Sort: new("desc"),
+	}, gitlab.WithContext(ctx))
+	if err != nil {
+		return nil, c.explain(resp, err)
+	}
+	var last *gitlab.Deployment
+	for _, dep := range list {
+		if dep != nil && dep.Status == "success" && (last == nil || finished(dep).After(finished(last))) {
+			last = dep
+		}
+	}
+	return last, nil
+}
+
+// newestOf is the job that stands now where a deployment's was: itself, or the newest
+// retry of it. GitLab lists no job that was retried, and no bridge: nil for one.
+func (c *Client) newestOf(ctx context.Context, project int64, of gitlab.DeploymentDeployable) (*gitlab.Job, error) {
+	const most = 20 // pages: a pipeline of two thousand jobs
+	jobs, resp, err := pages(most, func(page gitlab.PaginationOptionFunc) ([]*gitlab.Job, *gitlab.Response, error) {
+		return c.api.Jobs.ListPipelineJobs(project, of.Pipeline.ID, &gitlab.ListJobsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}}, gitlab.WithContext(ctx), page)
+	})
+	if err != nil {
+		if why := c.explain(resp, err); !why.notFound() {
+			return nil, why
+		}
+		return nil, nil // the pipeline is gone
+	}
+	var newest *gitlab.Job
+	for _, j := range jobs {
+		if j.Name == of.Name && (newest == nil || j.ID > newest.ID) {
+			newest = j
+		}
+	}
+	return newest, nil
+}
+
+// startLive retries the job of what is live, in four calls. When somebody has retried
+// it and that still runs, that will bring the new pair too, and is what is waited for.
+func (c *Client) startLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	d, err := c.retryLive(ctx, r)
+	if err != nil {
+		return rotator.Deployment{}, fmt.Errorf("deploying again what is live in %s of project %d: %w", r.Environment, r.ProjectID, err)
+	}
+	return d, nil
+}
+
+func (c *Client) retryLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	found, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	switch {
+	case err != nil:
+		return rotator.Deployment{}, err
+	case found.why != "":
+		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: found.why}
+	case !isOverJob(found.job):
+		return jobDeployment(found.job), nil
+	}
+	retried, resp, err := c.api.Jobs.RetryJob(r.ProjectID, found.job.ID, gitlab.WithContext(ctx))
+	if err != nil {
+		return c.unretried(ctx, r, found.job, c.explain(resp, err))
+	}
+	if retried == nil || retried.ID <= found.job.ID {
+		return rotator.Deployment{}, errors.New("the reply names no new job")
+	}
+	return jobDeployment(retried), nil
+}
+
+// notRetryable is GitLab's reason for a job that was retried already, is archived, or
+// whose deployment was rejected (app/models/ci/processable.rb, retryable?).
+const notRetryable = "403 Forbidden - Job is not retryable"
+
+// unretried says why a job was not retried. Somebody may just have been faster: then
+// that one is waited for.
+func (c *Client) unretried(ctx context.Context, r rotator.Redeploy, job *gitlab.Job, why *problem) (rotator.Deployment, error) {
+	switch {
+	case why.status != http.StatusForbidden || why.foreign:
+		return rotator.Deployment{}, refusal(why)
+	case why.said == "403 Forbidden":
+		why.text = fmt.Sprintf("GitLab does not let the token's user retry job %s (%s): let it deploy to %s if that is a protected environment, and push or merge to %s; nor may the job of an outdated deployment be retried where the project prevents that", job.Name, job.WebURL, r.Environment, job.Ref)
+		return rotator.Deployment{}, refusal(why)
+	case why.said != notRetryable:
+		return rotator.Deployment{}, refusal(why)
+	}
+	now, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	switch {
+	case err != nil:
+		return rotator.Deployment{}, err
+	case now.job == nil, now.job.ID == job.ID:
+		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: fmt.Sprintf("job %s (%s) cannot be retried: it is archived, which GitLab.com does after three months, or its deployment was rejected; deploy to %s once by a pipeline", job.Name, job.WebURL, r.Environment)}
+	case !isOverJob(now.job):
+		return jobDeployment(now.job), nil
+	}
+	return rotator.Deployment{}, refusal(why)
+}
+
+// isOverJob tells whether a job has ended. One that is being cancelled has not.
+func isOverJob(j *gitlab.Job) bool {
+	s := state(j.Status)
+	return s == rotator.DeploymentSucceeded || s == rotator.DeploymentFailed
+}
+
+// jobDeployment is a retried job as a deployment, as far as its status tells.
+func jobDeployment(j *gitlab.Job) rotator.Deployment {
+	d := rotator.Deployment{Kind: kindDeployment, ID: j.ID, URL: j.WebURL, Status: j.Status, State: state(j.Status)}
+	switch d.State {
+	case rotator.DeploymentSucceeded:
+		d.FinishedAt = firstTime(j.FinishedAt)
+	case rotator.DeploymentFailed:
+		if said := failure(j.FailureReason); said != "" {
+			d.Detail = fmt.Sprintf("job %s is %s: %s (%s)", j.Name, j.Status, said, j.WebURL)
+		}
+	case rotator.DeploymentRunning:
+		if j.Status == string(gitlab.WaitingForResource) {
+			d.Detail = "it waits for its resource group, which another job holds"
+		}
+	}
+	return d
+}
+
+// failure is what to do about GitLab's reasons for a job that failed before its script
+// did (app/models/concerns/enums/ci/commit_status.rb). Nothing rests on the words.
+func failure(reason string) string {
+	switch reason {
+	case "missing_dependency_failure":
+		return "the artifacts that it needs have expired or were deleted; deploy once by a pipeline, and keep them longer than a key lives"
+	case "forward_deployment_failure", "failed_outdated_deployment_job":
+		return "a newer deployment has overtaken it, and the project prevents outdated deployments; the next try deploys that one again"
+	case "protected_environment_failure":
+		return "the token's user may not deploy to this protected environment; let it"
+	case "deployment_rejected":
+		return "somebody rejected the deployment"
+	case "archived_failure":
+		return "it is archived; deploy once by a pipeline"
+	case "stuck_or_timeout_failure", "no_matching_runner":
+		return "no runner took it, or it timed out"
+	case "user_blocked":
+		return "the token's user is blocked"
+	}
+	return ""
+}
+
+// checkLive tells what has become of a retried job: one call while it runs, and one
+// more for the deployments when it does not. Without an id it looks for the job that a
+// lost reply made, in three calls more.
+func (c *Client) checkLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	d, err := c.retriedJob(ctx, r)
+	if err != nil || d.State == rotator.DeploymentRunning {
+		return d, err
+	}
+	r.ID = d.ID
+	list, err := c.deploymentsTo(ctx, r)
+	if err != nil {
+		return rotator.Deployment{}, err
+	}
+	dep, err := c.firstServing(ctx, r, list)
+	switch {
+	case err != nil:
+		return rotator.Deployment{}, err
+	case dep != nil:
+		return serving(r, dep, d), nil
+	case d.State == rotator.DeploymentNone && r.ID == 0:
+		return c.lostRetry(ctx, r)
+	}
+	return undeployedJob(r, list, d), nil
+}
+
+// retriedJob is the job by its id: DeploymentNone when that is not known, or is of no
+// job any more.
+func (c *Client) retriedJob(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	if r.ID == 0 {
+		return rotator.Deployment{}, nil
+	}
+	j, resp, err := c.api.Jobs.GetJob(r.ProjectID, r.ID, gitlab.WithContext(ctx))
+	if err != nil {
+		why := c.explain(resp, err)
+		if why.notFound() {
+			return rotator.Deployment{}, nil
+		}
+		return rotator.Deployment{}, why
+	}
+	if j == nil || j.ID != r.ID {
+		return rotator.Deployment{}, fmt.Errorf("GitLab answered with another job than %d", r.ID)
+	}
+	return jobDeployment(j), nil
+}
+
+// lostRetry finds the job that a lost reply made: the one that stands now where that
+// of what is live was, if it came after the mark. Order tells, not clocks; and if it was
+// somebody else who retried it, then that is the retry there is.
+func (c *Client) lostRetry(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	found, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	if err != nil || found.job == nil || r.After.Job == 0 || found.job.ID <= r.After.Job {
+		return rotator.Deployment{}, err
+	}
+	d := jobDeployment(found.job)
+	if d.State == rotator.DeploymentSucceeded { // and its deployment did not, a moment ago
+		d.State, d.FinishedAt = rotator.DeploymentRunning, time.Time{}
+	}
+	return d, nil
+}
+
+// undeployedJob is a job that did not bring what is live. A deployment that follows its
+// job, or waits for somebody, is waited for.
+func undeployedJob(r rotator.Redeploy, list []*gitlab.Deployment, d rotator.Deployment) rotator.Deployment {
+	var its *gitlab.Deployment
+	for _, dep := range list {
+		if dep != nil && dep.Deployable.ID == d.ID && d.ID != 0 {
+			its = dep
+		}
+	}
+	switch {
+	case d.State == rotator.DeploymentBlocked && its != nil && its.Status == "blocked":
+		d.Detail = fmt.Sprintf("its deployment to %s has to be approved (%s)", r.Environment, d.URL)
+	case d.State == rotator.DeploymentBlocked:
+		d.Detail = "start it: " + d.URL
+	case d.State != rotator.DeploymentSucceeded:
+	case its != nil && pending(its) == rotator.DeploymentRunning:
+		d.State, d.FinishedAt = rotator.DeploymentRunning, time.Time{}
+	default:
+		d.State, d.FinishedAt = rotator.DeploymentFailed, time.Time{}
+		d.Detail = fmt.Sprintf("job %d succeeded, but what is live in %s is not what it deployed (%s)", d.ID, r.Environment, d.URL)
+	}
+	return d
+}
