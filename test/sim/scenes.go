@@ -23,6 +23,9 @@ func several() []scene {
 		{name: "two runs, and one stops at a write", runs: 2, switches: 2, faults: 1, fates: alphabet{
 			writes: []sandbox.Fate{sandbox.CrashAfter, frozen},
 		}},
+		{name: "two runs that deploy again what is live", runs: 2, switches: 1, faults: 1, fates: alphabet{
+			writes: []sandbox.Fate{sandbox.Refused, sandbox.Lost, sandbox.Late, sandbox.CrashAfter, frozen}, only: "retry",
+		}, set: deployedBefore},
 	}
 }
 
@@ -71,6 +74,7 @@ func places() []scene {
 		}},
 		{name: "an older deploy job", faults: 1, set: olderJob},
 		{name: "an outcome of the pipeline", faults: 1, fates: mostFates(), set: outcome, between: playJobs},
+		{name: "what is live, again", faults: 1, fates: mostFates(), set: again, between: playJobs},
 		{name: "replies that are late", faults: 1, world: func(o *sandbox.Options) { o.Lateness = 45*time.Second + time.Millisecond }},
 		{name: "variables that are written late", runs: 2, faults: 2, fates: alphabet{
 			writes: []sandbox.Fate{sandbox.Refused, sandbox.Lost, sandbox.Late, sandbox.CrashAfter}, only: "variable AWS",
@@ -85,6 +89,7 @@ func meddled() []scene {
 	return []scene{
 		{name: "a person acts", acts: 1, asks: true, people: people()},
 		{name: "a person acts during a soak", acts: 1, asks: true, people: people(), tick: 35*time.Minute + time.Millisecond, set: func(p *play) { p.request.SoakHours = 1 }},
+		{name: "somebody deploys, and what is live is deployed again", acts: 1, people: deployers(), set: deployedBefore},
 		{name: "a person makes a key, and a create is lost", faults: 1, acts: 1, asks: true, fates: lost, people: []act{makeKey()}},
 	}
 }
@@ -121,6 +126,42 @@ func olderJob(p *play) {
 	ends := []time.Duration{time.Second, 25 * time.Second, 17 * time.Minute}
 	job := p.RunningJob(4711, sandbox.JobSpec{Name: "deploy", Environment: "production"}, time.Hour)
 	time.AfterFunc(ends[p.tape.choose(len(ends))]+500*time.Microsecond, func() { p.EndJob(job, nil) })
+}
+
+// deployedBefore is a service of which it is known what is live: it is deployed again.
+func deployedBefore(p *play) {
+	p.request.Redeploy = rotator.RedeployDeployment
+	p.Deployed(4711, sandbox.Past{Job: sandbox.JobSpec{Name: "deploy", Environment: "production"}, Ago: time.Hour})
+}
+
+// again is one whose job cannot be retried, so that a pipeline is run, or one whose
+// retry ends in some way.
+func again(p *play) {
+	ends := []sandbox.Outcome{sandbox.Success, sandbox.Failed, sandbox.Manual}
+	deployedBefore(p)
+	if n := p.tape.choose(len(ends) + 1); n < len(ends) {
+		p.QueueOutcomes(4711, ends[n])
+		return
+	}
+	p.request.Fallback = rotator.RedeployPipeline
+	p.ArchiveJob(p.Pipelines(4711)[0].Jobs[0].ID)
+}
+
+// deployers are people who deploy, while a rotation may be about to.
+func deployers() []act {
+	return []act{
+		{"push", func(p *play) { p.RunPipeline(4711, "main") }},
+		{"retry the live job", func(p *play) {
+			for _, j := range p.Pipelines(4711)[0].Jobs {
+				if j.Status == "success" && len(p.Pipelines(4711)[0].Jobs) == 1 {
+					p.Retry(4711, j.ID)
+				}
+			}
+		}},
+		{"deploy another version", func(p *play) {
+			p.Deployed(4711, sandbox.Past{Job: sandbox.JobSpec{Name: "deploy", Environment: "production"}})
+		}},
+	}
 }
 
 func outcome(p *play) {
