@@ -116,6 +116,8 @@ func decidePublished(o observed) verdict {
 	switch s := o.deployed.State; {
 	case o.request.Redeploy == RedeployNone && o.record.Marked:
 		return do(StepAwait, o.record.NewKeyID, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
+	case o.record.Marked && s == DeploymentFailed:
+		return do(StepAwait, o.record.NewKeyID, "%s", failedAs(o.deployed))
 	case o.record.Marked && s != DeploymentNone:
 		return do(StepAwait, o.record.NewKeyID, "%s was started", o.deployed.Name())
 	case o.record.Marked:
@@ -169,11 +171,16 @@ func decideRedeploying(o observed) verdict {
 	case DeploymentBlocked:
 		return answer(StatusWaiting, "%s is %s, it waits for somebody: %s", d.Name(), d.Status, orElse(d.Detail, d.URL))
 	case DeploymentFailed:
-		return do(StepAwait, o.record.NewKeyID, "%s", orElse(d.Detail, fmt.Sprintf("%s ended as %s: %s", d.Name(), d.Status, d.URL)))
+		return do(StepAwait, o.record.NewKeyID, "%s", failedAs(d))
 	case DeploymentNone:
 		return do(StepAwait, o.record.NewKeyID, "%s is gone", o.record.Deployment.Name())
 	}
 	return do(StepAwait, o.record.NewKeyID, "%s", running(d))
+}
+
+// failedAs says how a deployment failed.
+func failedAs(d Deployment) string {
+	return orElse(d.Detail, fmt.Sprintf("%s ended as %s: %s", d.Name(), d.Status, d.URL))
 }
 
 // running says what a deployment that goes on is at.
