@@ -1,10 +1,12 @@
 package mutants
 
-// The gates of the simulation.
+// The gates of the simulation, and the contract of the Redeployer.
 const (
-	oneRun = "OneRun"
-	person = "WhateverAPersonDoes"
-	place  = "EveryPlace"
+	contract = "contract"
+	oneRun   = "OneRun"
+	person   = "WhateverAPersonDoes"
+	place    = "EveryPlace"
+	several  = "TwoRuns"
 )
 
 // mutants are keyed by what is wrong with them. Two wrong versions are not here: one
@@ -93,9 +95,51 @@ func mutants() map[string]mutant {
 		"it takes a pipeline from before publishing for its own": {
 			file: "redeploy.go",
 			old:  "if d.After, err = u.Redeployer.Mark(ctx, d); err != nil {",
-			new:  "if d.After = 0; err != nil {",
+			new:  "if d.After = (Mark{}); err != nil {",
 			gate: place,
 			by:   "which is live in production",
+		},
+		"it takes the job that was live for its retry": {
+			file: "redeploy.go",
+			old:  "r.Mark, r.JobMark = d.After.Pipeline, d.After.Job\n",
+			new:  "r.Mark, r.JobMark = d.After.Pipeline, d.After.Job-1\n",
+			gate: several,
+			by:   "which is live in production",
+		},
+		"it takes the retried job's old id": {
+			file: "gitlab/live.go",
+			old:  "	return jobDeployment(retried), nil\n",
+			new:  "	return jobDeployment(found.job), nil\n",
+			gate: contract,
+			by:   "live:_",
+		},
+		"it retries a job that was retried already": {
+			file: "gitlab/live.go",
+			old:  "		if j.Name == of.Name && (newest == nil || j.ID > newest.ID) {\n			newest = j\n",
+			new:  "		if j.Name == of.Name && (newest == nil || j.ID > newest.ID) {\n			newest = &gitlab.Job{ID: of.ID, Name: of.Name, Status: \"success\"}\n",
+			gate: contract,
+			by:   "live:_",
+		},
+		"it deploys again what began last, and not what ended last": {
+			file: "gitlab/live.go",
+			old:  "(last == nil || finished(dep).After(finished(last)))",
+			new:  "last == nil",
+			gate: contract,
+			by:   "live:_what_ended_last_is_live",
+		},
+		"it takes a job that succeeded for what is live": {
+			file: "gitlab/live.go",
+			old:  "		d.State, d.FinishedAt = rotator.DeploymentFailed, time.Time{}\n		d.Detail = fmt.Sprintf(\"job %d succeeded",
+			new:  "		d.Detail = fmt.Sprintf(\"job %d succeeded",
+			gate: contract,
+			by:   "outlasted_is_no_proof",
+		},
+		"it starts again what was stopped": {
+			file: "gitlab/live.go",
+			old:  "e.State == \"stopped\" ||",
+			new:  "e.State == \"gone\" ||",
+			gate: contract,
+			by:   "live:_what_cannot_be_retried_is_said",
 		},
 		"it takes a deployment that failed for one that succeeded": {
 			file: "redeploy.go",

@@ -1,5 +1,6 @@
 // Package mutants breaks the rotation in small ways, and demands that the simulation
-// notices each. One that survives is a rule that the world lacks, or code that does
+// notices each; what only an adapter can do wrong, that its contract does. One that
+// survives is a rule that the world lacks, or code that does
 // nothing: find out which.
 package mutants
 
@@ -18,10 +19,10 @@ import (
 
 // mutant is a small wrong version of the rotation.
 type mutant struct {
-	file string // of package rotator
+	file string // of package rotator, or of an adapter below it
 	old  string // stands there once
 	new  string
-	gate string // of the simulation, that does not let it pass
+	gate string // of the simulation, that does not let it pass; or contract
 	by   string // what the judgement says that falls first
 }
 
@@ -47,16 +48,23 @@ func TestEveryMutantDies(t *testing.T) {
 			})
 		}
 	})
-	loud.Say("mutants: %d of %d small wrong versions of the rotation were noticed by the simulation", noticed.Load(), len(mutants()))
+	loud.Say("mutants: %d of %d small wrong versions of the rotation were noticed by the simulation or a contract", noticed.Load(), len(mutants()))
 }
 
 // dies plays its gate with the mutant in the place of its original.
 func (m mutant) dies(t *testing.T) bool {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", m.overlay(t), "-count=1", "-failfast", "-run", "^TestGate"+m.gate, "credential-rotator/test/sim")
+	run, pkg := "^TestGate"+m.gate, "credential-rotator/test/sim"
+	if m.gate == contract {
+		run, pkg = "^TestRedeployerContract$", "credential-rotator/rotator/"+filepath.Dir(m.file)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", m.overlay(t), "-count=1", "-failfast", "-run", run, pkg)
 	cmd.Env = append(os.Environ(), "CREDENTIAL_ROTATOR_QUIET=1")
 	out, err := cmd.CombinedOutput()
 	said := judgements(string(out))
+	if m.gate == contract {
+		said = broken(string(out))
+	}
 	switch {
 	case err == nil:
 		t.Errorf("it lives: the simulation noticed nothing\n%s", out)
@@ -86,7 +94,7 @@ func (m mutant) overlay(t *testing.T) string {
 		t.Fatalf("%s has %d times what is to be changed, want once:\n%s", m.file, n, m.old)
 	}
 	dir := t.TempDir()
-	mutated := filepath.Join(dir, m.file)
+	mutated := filepath.Join(dir, filepath.Base(m.file))
 	if err := os.WriteFile(mutated, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +115,17 @@ func judgements(out string) []string {
 	for _, line := range strings.Split(out, "\n") {
 		if _, wrong, found := strings.Cut(line, "WRONG: "); found {
 			all = append(all, wrong)
+		}
+	}
+	return all
+}
+
+// broken are the promises of a contract that were not kept.
+func broken(out string) []string {
+	var all []string
+	for _, line := range strings.Split(out, "\n") {
+		if _, promise, found := strings.Cut(line, "--- FAIL: TestRedeployerContract/"); found {
+			all = append(all, promise)
 		}
 	}
 	return all

@@ -131,8 +131,13 @@ func olderJob(p *play) {
 // deployedBefore is a service of which it is known what is live: it is deployed again.
 func deployedBefore(p *play) {
 	p.request.Redeploy = rotator.RedeployDeployment
-	p.Deployed(4711, sandbox.Past{Job: sandbox.JobSpec{Name: "deploy", Environment: "production"}, Ago: time.Hour})
+	for _, ago := range []time.Duration{2 * time.Hour, time.Hour} { // another version, and what is live
+		p.Deployed(4711, sandbox.Past{Job: sandbox.JobSpec{Name: "deploy", Environment: "production"}, Ago: ago})
+	}
 }
+
+// liveJobs are the job that had deployed what was live when the scene began, and its retries.
+func liveJobs(p *play) []sandbox.Job { return p.Pipelines(4711)[1].Jobs }
 
 // again is one whose job cannot be retried, so that a pipeline is run, or one whose
 // retry ends in some way.
@@ -144,7 +149,7 @@ func again(p *play) {
 		return
 	}
 	p.request.Fallback = rotator.RedeployPipeline
-	p.ArchiveJob(p.Pipelines(4711)[0].Jobs[0].ID)
+	p.ArchiveJob(liveJobs(p)[0].ID)
 }
 
 // deployers are people who deploy, while a rotation may be about to.
@@ -152,10 +157,8 @@ func deployers() []act {
 	return []act{
 		{"push", func(p *play) { p.RunPipeline(4711, "main") }},
 		{"retry the live job", func(p *play) {
-			for _, j := range p.Pipelines(4711)[0].Jobs {
-				if j.Status == "success" && len(p.Pipelines(4711)[0].Jobs) == 1 {
-					p.Retry(4711, j.ID)
-				}
+			if jobs := liveJobs(p); len(jobs) == 1 {
+				p.Retry(4711, jobs[0].ID)
 			}
 		}},
 		{"deploy another version", func(p *play) {
