@@ -103,6 +103,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"next-pipelines": nextPipelines,
 		"play":           playJob,
 		"running-job":    runningJob,
+		"deployed":       deployed,
 		"end-job":        endJob,
 		"token":          changeToken,
 		"user":           changeUser,
@@ -350,6 +351,14 @@ func runningJob(ts *testscript.TestScript, s *stage, args []string) error {
 	ago, err := time.ParseDuration(arg(args, 0))
 	spec := sandbox.JobSpec{Name: "migrate", KeyIDVariable: "AWS_ACCESS_KEY_ID", SecretVariable: "AWS_SECRET_ACCESS_KEY"}
 	ts.Setenv("JOB", fmt.Sprint(s.RunningJob(4711, spec, ago)))
+	return err
+}
+
+// deployed AGO [archived]: what is live in production.
+func deployed(ts *testscript.TestScript, s *stage, args []string) error {
+	ago, err := time.ParseDuration(arg(args, 0))
+	past := sandbox.Past{Job: sandbox.JobSpec{Name: "deploy", Environment: "production"}, Ago: ago, Archived: arg(args, 1) == "archived"}
+	ts.Setenv("JOB", fmt.Sprint(s.Deployed(4711, past)))
 	return err
 }
 

@@ -14,10 +14,10 @@ Flags, which are the fields of a request:
     --environment-scope SCOPE          of the two variables (*)
     --access-key-id-variable NAME      (AWS_ACCESS_KEY_ID)
     --secret-access-key-variable NAME  (AWS_SECRET_ACCESS_KEY)
-    --redeploy HOW                     pipeline or none; deployment is not built yet (pipeline)
+    --redeploy HOW                     pipeline, deployment (what is live, again) or none (pipeline)
     --ref REF                          branch or tag of the pipeline (the default branch)
-    --environment NAME                 whose deployment is the proof of success
-    --fallback HOW                     of redeploy deployment
+    --environment NAME                 whose deployment is the proof of success, or is made again
+    --fallback HOW                     pipeline, when what is live cannot be deployed again
     --max-age-days N                   how old a key may become (90)
     --lead-days N                      how much earlier it is replaced (7)
     --overlap-hours N                  how long both keys work after the deployment (0)

@@ -26,6 +26,13 @@ package sandbox
 //	a 404 says "404 Not found", or otherwise       findJob and other  any 404 that is GitLab's (JSON) is one
 //	the deployment of a skipped job is skipped     deployment.status  every status but success, created, running
 //	                                                                  and blocked counts as none
+//	the deployment of a retried job is there as    retryJob           the retry is found by its job; a deployment
+//	soon as the job is                                                that is not there when the job has ended
+//	                                                                  counts as failed, and is tried again
+//	an outdated deployment's job may be retried,   outdated           what is live is never outdated; the refusal
+//	unless the project says otherwise                                 and the failure are told, and tried again
+//	a job whose artifacts have expired fails, and  -                  it fails; the word only chooses what is said
+//	says missing_dependency_failure
 //	a bad or missing token is "401 Unauthorized"   bearer             every 401 is one
 //	a 429 has the body "Retry later", of           Hostility,         the status decides; the wait is bounded
 //	text/plain; its headers are those of           hostile            with Retry-After, with RateLimit-Reset,
@@ -33,9 +40,9 @@ package sandbox
 //	replies that are not refused have no           send               client-go's own limiter is switched off
 //	RateLimit headers (GitLab.com's edge adds some)
 //
-// The others of that list (lifetimes of tokens, rights to make webhooks, protected
-// environments, retried jobs, the number of instance variables, inputs of pipelines)
-// are about what neither the world nor the program has.
+// The others of that list (lifetimes of tokens, rights to make webhooks, the number of
+// instance variables, inputs of pipelines) are about what neither the world nor the
+// program has.
 //
 // Of AWS, moto pins what the program rests on, with the contract suites; what moto
 // cannot show (delays, lists that lag, racing creates, replies that are lost) is turned

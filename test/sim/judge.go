@@ -250,7 +250,7 @@ func (p *play) judgeTold(m meeting) {
 func sameAim(again, first sandbox.Call) bool {
 	asks := map[string]string{
 		"journal.Save": "journal.Load", "followup.Enable": "followup.Disable",
-		"gitlab.POST pipeline": "gitlab.GET redeploy", "gitlab.POST retry": "gitlab.GET redeploy",
+		"gitlab.POST pipeline": "gitlab.GET redeploy", "gitlab.POST retry": "gitlab.GET redeploy", "gitlab.GET live": "gitlab.GET redeploy",
 		"gitlab.PUT variable " + idVariable: "gitlab.GET variables", "gitlab.PUT variable " + secretVariable: "gitlab.GET variables",
 		"gitlab.POST variable " + idVariable: "gitlab.GET variables", "gitlab.POST variable " + secretVariable: "gitlab.GET variables",
 	}
