@@ -2,6 +2,8 @@ package hostile
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +23,7 @@ type otherwise struct {
 	before func(rw http.ResponseWriter, r *http.Request) bool
 	// after changes a reply.
 	after func(r *http.Request, reply *httptest.ResponseRecorder)
+	event string // what is asked for; "": due
 }
 
 // failing replaces the body of every error.
@@ -38,6 +41,25 @@ func saying(path, from, to string) func(*http.Request, *httptest.ResponseRecorde
 		if strings.Contains(r.URL.Path, path) {
 			reply.Body = bytes.NewBufferString(strings.ReplaceAll(reply.Body.String(), from, to))
 		}
+	}
+}
+
+// again asks for what is live to be deployed again.
+const again = `{"user":"svc-billing","project_id":4711,"environment":"production","redeploy":"deployment"}`
+
+// lateRows leaves the newest deployment out of the first lists that have more than one.
+func lateRows(lists int) func(*http.Request, *httptest.ResponseRecorder) {
+	var mu sync.Mutex
+	return func(r *http.Request, reply *httptest.ResponseRecorder) {
+		mu.Lock()
+		defer mu.Unlock()
+		var rows []json.RawMessage
+		if !strings.HasSuffix(r.URL.Path, "/deployments") || json.Unmarshal(reply.Body.Bytes(), &rows) != nil || len(rows) < 2 || lists == 0 {
+			return
+		}
+		lists--
+		left, _ := json.Marshal(rows[1:]) // the newest comes first
+		reply.Body = bytes.NewBuffer(left)
 	}
 }
 
@@ -75,16 +97,21 @@ func unverified() map[string]otherwise {
 			p.Pipeline = append(p.Pipeline, sandbox.JobSpec{Name: "docs", Manual: true, AllowFailure: true})
 		})
 	}
+	deployed := func(s *sandbox.Scene) {
+		s.Deployed(4711, sandbox.Past{Job: sandbox.JobSpec{Name: "deploy", Environment: "production"}, Ago: time.Hour})
+	}
 	skipped := func(s *sandbox.Scene) { s.QueueOutcomes(4711, sandbox.Skipped) }
 	return map[string]otherwise{
-		"errors are worded otherwise":       {prepare: onTag, after: failing(`{"message":"404 not here"}`)},
-		"errors have the field error":       {prepare: onTag, after: failing(`{"error":"nope"}`)},
-		"errors have an object":             {prepare: onTag, after: failing(`{"message":{"error":"nope"}}`)},
-		"an optional manual job blocks":     {prepare: manual, after: saying("/pipelines/", `"status":"success"`, `"status":"manual"`)},
-		"an optional manual job does not":   {prepare: manual},
-		"a skipped deployment is skipped":   {prepare: skipped},
-		"a skipped deployment is canceled":  {prepare: skipped, after: saying("/deployments", `"status":"skipped"`, `"status":"canceled"`)},
-		"a skipped deployment is not there": {prepare: skipped, after: saying("/deployments", `"status":"skipped"`, `"status":"new_word"`)},
+		"errors are worded otherwise":                 {prepare: onTag, after: failing(`{"message":"404 not here"}`)},
+		"errors have the field error":                 {prepare: onTag, after: failing(`{"error":"nope"}`)},
+		"errors have an object":                       {prepare: onTag, after: failing(`{"message":{"error":"nope"}}`)},
+		"an optional manual job blocks":               {prepare: manual, after: saying("/pipelines/", `"status":"success"`, `"status":"manual"`)},
+		"an optional manual job does not":             {prepare: manual},
+		"a skipped deployment is skipped":             {prepare: skipped},
+		"a skipped deployment is canceled":            {prepare: skipped, after: saying("/deployments", `"status":"skipped"`, `"status":"canceled"`)},
+		"a skipped deployment is not there":           {prepare: skipped, after: saying("/deployments", `"status":"skipped"`, `"status":"new_word"`)},
+		"what is live is deployed again":              {prepare: deployed, event: again},
+		"a retried job's deployment is not there yet": {prepare: deployed, event: again, after: lateRows(3)},
 		"canceling is not known": {before: func(rw http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.RawQuery, "canceling") {
 				return false
@@ -122,7 +149,7 @@ func TestTheProgramRestsOnNothingUnverified(t *testing.T) {
 			t.Cleanup(front.Close)
 			s.env = []string{"GITLAB_URL=" + front.URL}
 			for range 4 { // redeploys that fail are tried three times a day
-				a, err := s.run(due)
+				a, err := s.run(cmp.Or(o.event, due))
 				if err != nil {
 					t.Fatal(err)
 				}
