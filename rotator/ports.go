@@ -184,7 +184,7 @@ type Redeployer interface {
 	// Start starts a redeploy. After any error but ErrRefused it may be running:
 	// Check finds it. With Live it looks what is live, and retries that job; when
 	// somebody has done so already, it returns that retry. A *CannotRedeployError says
-	// that it cannot be retried at all.
+	// that it cannot be retried at all. It writes nothing once its context is over.
 	Start(ctx context.Context, r Redeploy) (Deployment, error)
 	// Check tells what has become of the redeploy. Without an ID it looks for the
 	// one that a lost reply started. A deployment to the environment that began

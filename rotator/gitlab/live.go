@@ -129,6 +129,8 @@ func (c *Client) retryLive(ctx context.Context, r rotator.Redeploy) (rotator.Dep
 		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: found.why}
 	case !isOverJob(found.job):
 		return jobDeployment(found.job), nil
+	case isTooLate(ctx):
+		return rotator.Deployment{}, context.DeadlineExceeded
 	}
 	retried, resp, err := c.api.Jobs.RetryJob(r.ProjectID, found.job.ID, gitlab.WithContext(ctx))
 	if err != nil {
@@ -138,6 +140,13 @@ func (c *Client) retryLive(ctx context.Context, r rotator.Redeploy) (rotator.Dep
 		return rotator.Deployment{}, errors.New("the reply names no new job")
 	}
 	return jobDeployment(retried), nil
+}
+
+// isTooLate tells whether the time for a write ended during the reads before it: by the
+// wall as well, for the clock that ends a context stops while a machine sleeps.
+func isTooLate(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return isOver(ctx) || bounded && time.Now().Round(0).After(deadline.Round(0))
 }
 
 // notRetryable is GitLab's reason for a job that was retried already, is archived, or

@@ -61,8 +61,11 @@ func (p *Ports) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployme
 // startLive looks what is live, and retries its job unless somebody is at it.
 func (p *Ports) startLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	live, out, err := p.lookAtLive(ctx, r)
-	if err != nil || live == nil || !over(live.status) {
+	if err != nil || !over(live.status) {
 		return out, err
+	}
+	if err := ctx.Err(); err != nil { // it is asked before the write is, as the adapter does
+		return rotator.Deployment{}, err
 	}
 	err = p.do(ctx, op{name: "gitlab.POST retry", detail: id(live.id), write: true, says: []any{r}}, func() error {
 		t, project, err := p.w.allow(p.Token, id(r.ProjectID), Developer, true)

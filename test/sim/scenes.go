@@ -75,6 +75,9 @@ func places() []scene {
 		{name: "an older deploy job", faults: 1, set: olderJob},
 		{name: "an outcome of the pipeline", faults: 1, fates: mostFates(), set: outcome, between: playJobs},
 		{name: "what is live, again", faults: 1, fates: mostFates(), set: again, between: playJobs},
+		{name: "a sleep between the look at what is live and its retry", faults: 1, set: deployedBefore, fates: alphabet{
+			reads: []sandbox.Fate{sandbox.Lost, sandbox.CrashBefore, dozed}, only: "GET live",
+		}},
 		{name: "replies that are late", faults: 1, world: func(o *sandbox.Options) { o.Lateness = 45*time.Second + time.Millisecond }},
 		{name: "variables that are written late", runs: 2, faults: 2, fates: alphabet{
 			writes: []sandbox.Fate{sandbox.Refused, sandbox.Lost, sandbox.Late, sandbox.CrashAfter}, only: "variable AWS",
