@@ -243,6 +243,23 @@ func TestRefusals(t *testing.T) {
 		"protected variables for a protected ref": begins(func(o *observed) {
 			o.published.KeyID.Protected, o.published.Secret.Protected = true, true
 		}),
+		"what is live cannot be deployed again": refused(func(o *observed) {
+			o.request.Redeploy, o.preflight.CannotRedeploy = RedeployDeployment, "environment production is stopped"
+		}, "environment production is stopped", `fallback "pipeline"`),
+		"what is live cannot be deployed again, and a pipeline may be run": begins(func(o *observed) {
+			o.request.Redeploy, o.request.Fallback, o.preflight.CannotRedeploy = RedeployDeployment, RedeployPipeline, "environment production is stopped"
+		}),
+		"a protected secret for what is live on a ref that is not": refused(func(o *observed) {
+			o.request.Redeploy, o.preflight.LiveRef, o.published.Secret.Protected = RedeployDeployment, "feature", true
+		}, "AWS_SECRET_ACCESS_KEY is protected, and feature is not"),
+		"a protected secret, and a fallback to a ref that is not protected": refused(func(o *observed) {
+			o.request.Redeploy, o.request.Fallback, o.published.Secret.Protected = RedeployDeployment, RedeployPipeline, true
+			o.preflight.LiveRef, o.preflight.LiveRefProtected, o.preflight.RefProtected = "v1", true, false
+		}, "AWS_SECRET_ACCESS_KEY is protected, and main is not"),
+		"a protected secret for what is live, and a ref that nothing is run on": begins(func(o *observed) {
+			o.request.Redeploy, o.published.Secret.Protected = RedeployDeployment, true
+			o.preflight.LiveRef, o.preflight.LiveRefProtected, o.preflight.RefProtected = "v1", true, false
+		}),
 		"open variables for an open ref": begins(func(o *observed) { o.preflight.RefProtected = false }),
 		"a token that may only read":     refused(func(o *observed) { o.preflight.ReadOnly = true }, "may only read", "scope api"),
 		"a plan with a token that may only read": begins(func(o *observed) {

@@ -215,8 +215,8 @@ type Redeploy struct {
 	CallerJob   int64     // the job that waits for this rotation, 0 for none
 }
 
-// CannotRedeployError: what is live cannot be deployed again, and nothing was started.
-// It is an ErrRefused.
+// CannotRedeployError says that what is live cannot be deployed again, and that nothing
+// was started. It is an ErrRefused.
 type CannotRedeployError struct{ Why string }
 
 func (e *CannotRedeployError) Error() string { return e.Why }

@@ -370,6 +370,38 @@ func TestADeployJobMayWorkOutsideOfTheWorld(t *testing.T) {
 	}
 }
 
+// A job can be retried once, by whoever may; the job lists show only the newest.
+func TestAJobIsRetriedOverHTTP(t *testing.T) {
+	s := NewScene(Options{})
+	server, err := Serve(s.World)
+	check(t, err)
+	defer server.Close()
+	deploy := JobSpec{Name: "deploy", Environment: "production"}
+	older := s.Deployed(4711, Past{Job: deploy, Ago: 2 * time.Hour})
+	live := s.Deployed(4711, Past{Job: deploy, Ago: time.Hour})
+	c := gitlabClient(t, server, s.Token)
+	ctx := gitlab.WithContext(t.Context())
+	_, _, err = c.Deployments.ListProjectDeployments(4711, &gitlab.ListProjectDeploymentsOptions{Environment: new("production")}, ctx)
+	check(t, err)
+	retried, resp, err := c.Jobs.RetryJob(4711, live, ctx)
+	check(t, err)
+	jobs, _, err := c.Jobs.ListPipelineJobs(4711, retried.Pipeline.ID, nil, ctx)
+	check(t, err)
+	all, _, err := c.Jobs.ListPipelineJobs(4711, retried.Pipeline.ID, &gitlab.ListJobsOptions{IncludeRetried: new(true)}, ctx)
+	check(t, err)
+	if resp.StatusCode != 201 || retried.ID <= live || len(jobs) != 1 || jobs[0].ID != retried.ID || len(all) != 2 || jobs[0].User.Username == all[1].User.Username {
+		t.Errorf("%s %+v, listed %+v of %+v", resp.Status, retried, jobs, all)
+	}
+	_, _, err = c.Jobs.RetryJob(4711, live, ctx)
+	wantStatus(t, err, 403, `{"message":"403 Forbidden - Job is not retryable"}`)
+	wantNoViolation(t, s.World)
+
+	s.EditProject(4711, func(p *Project) { p.NoRollback = true })
+	_, _, err = c.Jobs.RetryJob(4711, older, ctx)
+	wantStatus(t, err, 403, `{"message":"403 Forbidden"}`)
+	wantViolation(t, s.World, "retried job 1 (deploy), which was not what is live in production")
+}
+
 func TestASecretInTheWrongPlaceIsSeen(t *testing.T) {
 	s := NewScene(Options{})
 	server, err := Serve(s.World)
