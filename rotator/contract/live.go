@@ -16,6 +16,7 @@ type RedeployerPast struct {
 	Bridge   bool          // by a job that triggers another pipeline
 	Jobless  bool          // by nobody's job, or by one that is gone
 	Archived bool          // by a job that is too old to be retried
+	Several  bool          // by two jobs of one pipeline
 }
 
 // liveTests are what a Redeployer promises about what is live, and is deployed again.
@@ -164,6 +165,7 @@ func liveCannot(t *testing.T, f RedeployerFixture) {
 	cannot("no deployment")
 	for what, past := range map[string]RedeployerPast{
 		"a deployment without a job": {Jobless: true}, "a job that triggers a pipeline": {Bridge: true}, "an archived job": {Archived: true},
+		"two jobs": {Several: true},
 	} {
 		f.Project.Deployed(past)
 		cannot(what)

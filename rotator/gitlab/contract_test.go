@@ -257,9 +257,14 @@ func (s scene) JobCount() int {
 }
 
 func (s scene) Deployed(past contract.RedeployerPast) int64 {
+	var beside []sandbox.JobSpec
+	if past.Several {
+		beside = []sandbox.JobSpec{{Name: "worker", Environment: "production"}}
+	}
 	return s.World.Deployed(4711, sandbox.Past{
-		Job: sandbox.JobSpec{Name: "deploy", Environment: "production", Bridge: past.Bridge},
-		Ago: past.Ago, Child: past.Child, Jobless: past.Jobless, Archived: past.Archived,
+		Beside: beside,
+		Job:    sandbox.JobSpec{Name: "deploy", Environment: "production", Bridge: past.Bridge},
+		Ago:    past.Ago, Child: past.Child, Jobless: past.Jobless, Archived: past.Archived,
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
@@ -20,6 +22,8 @@ type live struct {
 	job *gitlab.Job
 	// why nothing can be deployed again, in words; "" when job can.
 	why string
+	// others are jobs of other names that deployed to the environment lately.
+	others []string
 }
 
 // lookAtLive finds what is live in the environment, in three calls: the environment,
@@ -29,20 +33,27 @@ func (c *Client) lookAtLive(ctx context.Context, project int64, environment stri
 	if err != nil || why != "" {
 		return live{why: why}, err
 	}
-	dep, err := c.lastSuccess(ctx, project, environment)
-	switch {
-	case err != nil:
+	list, err := c.successes(ctx, project, environment)
+	if err != nil {
 		return live{}, err
+	}
+	dep := lastOf(list)
+	switch {
 	case dep == nil:
 		return live{why: fmt.Sprintf("nothing has been deployed to %s yet, so there is nothing to deploy again: deploy it once", environment)}, nil
 	case dep.Deployable.ID == 0:
 		return live{ref: dep.Ref, why: fmt.Sprintf("what is live in %s (deployment %d) has no job to retry: it was made through the API, or the job was deleted", environment, dep.ID)}, nil
 	}
+	beside, others := otherJobs(list, dep)
+	if len(beside) > 0 {
+		return live{ref: dep.Ref, why: fmt.Sprintf("what is live in %s was deployed by several jobs of pipeline %d (%s and %s, %s), and retrying one leaves the others with the old key: deploy all with one job, or to environments of their own",
+			environment, dep.Deployable.Pipeline.ID, dep.Deployable.Name, strings.Join(beside, ", "), dep.Deployable.Pipeline.WebURL)}, nil
+	}
 	job, err := c.newestOf(ctx, project, dep.Deployable)
 	if err != nil {
 		return live{}, err
 	}
-	found := live{ref: dep.Ref, job: job}
+	found := live{ref: dep.Ref, job: job, others: others}
 	if job == nil {
 		found.why = fmt.Sprintf("what is live in %s was deployed by %s of pipeline %d (%s), which triggers another pipeline or is gone: it cannot be retried", environment, dep.Deployable.Name, dep.Deployable.Pipeline.ID, dep.Deployable.Pipeline.WebURL)
 	}
@@ -68,9 +79,9 @@ func (c *Client) whyNotAvailable(ctx context.Context, project int64, environment
 	return fmt.Sprintf("project %d has no environment %q: correct environment", project, environment), nil
 }
 
-// lastSuccess is the deployment that was the last to succeed, nil without one. Of the
-// newest by id an older one may have ended later.
-func (c *Client) lastSuccess(ctx context.Context, project int64, environment string) (*gitlab.Deployment, error) {
+// successes are the newest deployments that succeeded: enough to see what else deploys
+// to the environment.
+func (c *Client) successes(ctx context.Context, project int64, environment string) ([]*gitlab.Deployment, error) {
 	list, resp, err := c.api.Deployments.ListProjectDeployments(project, &gitlab.ListProjectDeploymentsOptions{
 		ListOptions: gitlab.ListOptions{PerPage: 20},
 		Environment: new(environment), Status: new("success"),
@@ -79,13 +90,35 @@ func (c *Client) lastSuccess(ctx context.Context, project int64, environment str
 	if err != nil {
 		return nil, c.explain(resp, err)
 	}
+	return slices.DeleteFunc(list, func(dep *gitlab.Deployment) bool { return dep == nil || dep.Status != "success" }), nil
+}
+
+// lastOf is the deployment that was the last to succeed, nil without one. Of the newest
+// by id an older one may have ended later.
+func lastOf(list []*gitlab.Deployment) *gitlab.Deployment {
 	var last *gitlab.Deployment
 	for _, dep := range list {
-		if dep != nil && dep.Status == "success" && (last == nil || finished(dep).After(finished(last))) {
+		if last == nil || finished(dep).After(finished(last)) {
 			last = dep
 		}
 	}
-	return last, nil
+	return last
+}
+
+// otherJobs are the jobs of other names than the live one's that deployed to the
+// environment: those of its own pipeline, and those of others.
+func otherJobs(list []*gitlab.Deployment, live *gitlab.Deployment) (beside, others []string) {
+	for _, dep := range list {
+		name := dep.Deployable.Name
+		switch {
+		case dep.Deployable.ID == 0 || name == live.Deployable.Name:
+		case dep.Deployable.Pipeline.ID == live.Deployable.Pipeline.ID && !slices.Contains(beside, name):
+			beside = append(beside, name)
+		case !slices.Contains(others, name):
+			others = append(others, name)
+		}
+	}
+	return beside, others
 }
 
 // newestOf is the job that stands now where a deployment's was: itself, or the newest

@@ -64,7 +64,7 @@ func TestStartOfWhatIsLiveRetriesItsJob(t *testing.T) {
 		"its own":                     {want: retried, last: retryPath},
 		"somebody's that runs":        {map[string]answer{jobsPath: ok(list(jobJSON(699, "deploy", "running", "")))}, running, jobsPath},
 		"somebody's that has failed":  {map[string]answer{jobsPath: ok(list(jobJSON(699, "deploy", "failed", ""))), "POST /projects/4711/jobs/699/retry": {status: 201, body: jobJSON(701, "deploy", "pending", "")}}, retried, "POST /projects/4711/jobs/699/retry"},
-		"of what was the last to end": {map[string]answer{deploymentsPath: ok(list(strings.ReplaceAll(liveDeployment(43, 670, "2026-10-31T00:00:00Z"), `"name":"deploy"`, `"name":"older"`), liveDeployment(42, 664, "2026-11-01T00:00:00Z")))}, retried, retryPath},
+		"of what was the last to end": {map[string]answer{deploymentsPath: ok(list(strings.ReplaceAll(liveDeployment(43, 670, "2026-10-31T00:00:00Z"), `"id":59`, `"id":58`), liveDeployment(42, 664, "2026-11-01T00:00:00Z")))}, retried, retryPath},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replies := liveReplies()
@@ -98,6 +98,10 @@ func TestWhatCannotBeDeployedAgainSaysWhy(t *testing.T) {
 		"nothing deployed":     {deploymentsPath, ok(`[]`), "nothing has been deployed to production yet", true},
 		"no job":               {deploymentsPath, ok(`[{"id":42,"ref":"v1","status":"success","deployable":null}]`), "deployment 42) has no job to retry", true},
 		"a bridge":             {jobsPath, ok(`[]`), "which triggers another pipeline or is gone", true},
+		"several jobs": {
+			deploymentsPath, ok(list(strings.ReplaceAll(liveDeployment(43, 663, "2026-10-31T00:00:00Z"), `"name":"deploy"`, `"name":"worker"`), liveDeployment(42, 664, "2026-11-01T00:00:00Z"))),
+			"was deployed by several jobs of pipeline 59 (deploy and worker, " + webURL + "pipelines/59), and retrying one leaves the others with the old key", true,
+		},
 		"a pipeline that went": {jobsPath, answer{status: 404, body: `{"message":"404 Not found"}`}, "which triggers another pipeline or is gone", true},
 		"archived":             {retryPath, notRetryable, "job deploy (" + webURL + "jobs/664) cannot be retried: it is archived", true},
 		"not allowed":          {retryPath, answer{status: 403, body: `{"message":"403 Forbidden"}`}, "let it deploy to production if that is a protected environment", false},
@@ -231,6 +235,12 @@ func TestPreflightOfWhatIsLive(t *testing.T) {
 			replies: map[string]answer{jobsPath: ok(list(strings.ReplaceAll(jobJSON(664, "deploy", "success", ""), "1999-12", "1999-08")))},
 			want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
 				"job deploy (" + webURL + "jobs/664), which is to be retried, is of 1999-08-01: GitLab.com archives jobs after three months, and then they cannot be",
+			}}, calls: 7,
+		},
+		"another job deploys there too": {
+			replies: map[string]answer{deploymentsPath: ok(list(strings.NewReplacer(`"id":59`, `"id":58`, `"name":"deploy"`, `"name":"worker"`).Replace(liveDeployment(41, 600, "2026-10-31T00:00:00Z")), liveDeployment(42, 664, "2026-11-01T00:00:00Z")))},
+			want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
+				"job deploy is the one that is retried, and worker deployed to production as well: what that brought, if it is still in use, keeps the old key",
 			}}, calls: 7,
 		},
 		"environments that the token may not read": {replies: map[string]answer{environmentsPath: forbidden}, want: rotator.Preflight{Ref: "main", Faults: []string{

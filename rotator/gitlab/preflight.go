@@ -67,6 +67,9 @@ func (c *Client) lookBeforeLive(ctx context.Context, r rotator.Request, pre *rot
 	if at := found.job.CreatedAt; at != nil && time.Since(*at) > archivedAfter {
 		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s (%s), which is to be retried, is of %s: GitLab.com archives jobs after three months, and then they cannot be", found.job.Name, found.job.WebURL, at.UTC().Format(time.DateOnly)))
 	}
+	if len(found.others) > 0 {
+		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s is the one that is retried, and %s deployed to %s as well: what that brought, if it is still in use, keeps the old key", found.job.Name, strings.Join(found.others, ", "), r.Environment))
+	}
 	pre.LiveRef = found.ref
 	protected, why := c.isProtected(ctx, r.ProjectID, found.ref)
 	if why != nil && !why.notFound() {

@@ -122,10 +122,17 @@ func mutants() map[string]mutant {
 		},
 		"it deploys again what began last, and not what ended last": {
 			file: "gitlab/live.go",
-			old:  "(last == nil || finished(dep).After(finished(last)))",
-			new:  "last == nil",
+			old:  "if last == nil || finished(dep).After(finished(last)) {",
+			new:  "if last == nil {",
 			gate: contract,
 			by:   "live:_what_ended_last_is_live",
+		},
+		"it retries one of several jobs": {
+			file: "gitlab/live.go",
+			old:  "	if len(beside) > 0 {",
+			new:  "	if len(beside) > 9 {",
+			gate: contract,
+			by:   "live:_what_cannot_be_retried_is_said",
 		},
 		"it takes a job that succeeded for what is live": {
 			file: "gitlab/live.go",

@@ -271,6 +271,7 @@ type Past struct {
 	// Jobless: its job is gone, or it was made through the API. Archived: its job is too
 	// old to be retried.
 	Jobless, Archived bool
+	Beside            []JobSpec // jobs of the same pipeline that did so too
 }
 
 // Deployed adds a pipeline that has deployed to an environment, with the variables of
@@ -288,17 +289,18 @@ func (w *World) Deployed(projectID int64, d Past) (jobID int64) {
 		w.newPipeline(p, ref, from, Skipped, []JobSpec{{Name: "parent"}})
 		from.source = "parent_pipeline"
 	}
-	pl := w.newPipeline(p, ref, from, Success, []JobSpec{d.Job})
-	j := pl.jobs[0]
-	j.status, j.archived = "success", d.Archived
-	j.started, j.finished = w.now.Add(-d.Ago-time.Minute), w.now.Add(-d.Ago)
-	j.created = j.started
-	j.env = p.variablesFor(j.Environment, ref.Protected)
-	dep := w.deploymentOf(j)
-	dep.created, dep.updated, dep.lived, dep.jobless = j.started, j.finished, w.seq, d.Jobless
-	dep.environment.live = j.env[j.KeyIDVariable]
+	pl := w.newPipeline(p, ref, from, Success, append([]JobSpec{d.Job}, d.Beside...))
+	for _, j := range pl.jobs {
+		j.status, j.archived = "success", d.Archived
+		j.started, j.finished = w.now.Add(-d.Ago-time.Minute), w.now.Add(-d.Ago)
+		j.created = j.started
+		j.env = p.variablesFor(j.Environment, ref.Protected)
+		dep := w.deploymentOf(j)
+		dep.created, dep.updated, dep.lived, dep.jobless = j.started, j.finished, w.seq, d.Jobless
+		dep.environment.live = j.env[j.KeyIDVariable]
+	}
 	w.moveOn(pl)
-	return j.id
+	return pl.jobs[0].id
 }
 
 // Retry retries a job, as somebody who has seen it.

@@ -127,6 +127,10 @@ func (w *World) liveJob(p *project, name string) (d *deployment, why string) {
 		return nil, "nothing was deployed to " + name
 	case d.jobless:
 		return nil, "what is live in " + name + " has no job"
+	case slices.ContainsFunc(w.deployments, func(other *deployment) bool {
+		return other.environment == d.environment && other.lived > 0 && other.job.pipeline == d.job.pipeline && other.job.Name != d.job.Name
+	}):
+		return nil, "what is live in " + name + " was deployed by several jobs"
 	case w.newest(d.job) == nil:
 		return nil, "what is live in " + name + " is another pipeline's"
 	}
