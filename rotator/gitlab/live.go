@@ -258,13 +258,22 @@ func failure(reason string) string {
 
 // checkLive tells what has become of a retried job: one call while it runs, and one
 // more for the deployments when it does not. Without an id it looks for the job that a
-// lost reply made, in three calls more.
+// lost reply made, in three calls more, and one again for one that has succeeded.
 func (c *Client) checkLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	d, err := c.retriedJob(ctx, r)
 	if err != nil || d.State == rotator.DeploymentRunning {
 		return d, err
 	}
 	r.ID = d.ID
+	if d, err = c.broughtBy(ctx, r, d); err != nil || d.State != rotator.DeploymentNone || r.ID != 0 {
+		return d, err
+	}
+	return c.lostRetry(ctx, r)
+}
+
+// broughtBy looks at the deployments for what a job that does not run any more, d, has
+// brought, or somebody else's.
+func (c *Client) broughtBy(ctx context.Context, r rotator.Redeploy, d rotator.Deployment) (rotator.Deployment, error) {
 	list, err := c.deploymentsTo(ctx, r)
 	if err != nil {
 		return rotator.Deployment{}, err
@@ -275,8 +284,6 @@ func (c *Client) checkLive(ctx context.Context, r rotator.Redeploy) (rotator.Dep
 		return rotator.Deployment{}, err
 	case dep != nil:
 		return serving(r, dep, d), nil
-	case d.State == rotator.DeploymentNone && r.ID == 0:
-		return c.lostRetry(ctx, r)
 	}
 	return undeployedJob(r, list, d), nil
 }
@@ -310,10 +317,11 @@ func (c *Client) lostRetry(ctx context.Context, r rotator.Redeploy) (rotator.Dep
 		return rotator.Deployment{}, err
 	}
 	d := jobDeployment(found.job)
-	if d.State == rotator.DeploymentSucceeded { // and its deployment did not, a moment ago
-		d.State, d.FinishedAt = rotator.DeploymentRunning, time.Time{}
+	if d.State != rotator.DeploymentSucceeded {
+		return d, nil
 	}
-	return d, nil
+	r.ID = d.ID // it has ended since the deployments were read, or has deployed nothing
+	return c.broughtBy(ctx, r, d)
 }
 
 // undeployedJob is a job that did not bring what is live. A deployment that follows its

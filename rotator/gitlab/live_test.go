@@ -198,21 +198,35 @@ func TestCheckOfARetriedJob(t *testing.T) {
 }
 
 func TestCheckFindsTheRetryOfALostReply(t *testing.T) {
+	live := liveDeployment(42, 664, "2026-11-01T00:00:00Z")
+	its := func(status string) string {
+		return strings.Replace(liveDeployment(50, 701, "2026-11-21T20:03:00Z"), `"status":"success"`, fmt.Sprintf(`"status":%q`, status), 1)
+	}
 	for name, c := range map[string]struct {
-		job  string
-		want int64
+		job, list string // the deployments of the last look
+		want      int64
+		state     rotator.DeploymentState
+		calls     int
 	}{
-		"after the mark":                {jobJSON(701, "deploy", "running", ""), 701},
-		"the live one, from before it":  {jobJSON(664, "deploy", "success", ""), 0},
-		"somebody's from before it":     {jobJSON(700, "deploy", "running", ""), 0},
-		"green, its deployment is late": {jobJSON(701, "deploy", "success", ""), 701},
+		"after the mark":                {jobJSON(701, "deploy", "running", ""), list(live), 701, rotator.DeploymentRunning, 4},
+		"the live one, from before it":  {jobJSON(664, "deploy", "success", ""), list(live), 0, rotator.DeploymentNone, 4},
+		"somebody's from before it":     {jobJSON(700, "deploy", "running", ""), list(live), 0, rotator.DeploymentNone, 4},
+		"green, its deployment is late": {jobJSON(701, "deploy", "success", ""), list(its("running"), live), 701, rotator.DeploymentRunning, 5},
+		"green, a moment ago":           {jobJSON(701, "deploy", "success", ""), list(its("success"), live), 701, rotator.DeploymentSucceeded, 5},
+		// Else the same job would be waited for again and again, and never another one tried.
+		"green, it deployed nothing": {jobJSON(701, "deploy", "success", ""), list(live), 701, rotator.DeploymentFailed, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replies := liveReplies()
 			replies[jobsPath] = ok(list(c.job))
-			client, s := client(t, routes(replies))
+			client, s := client(t, func(n int, made call) answer {
+				if n == 5 && made.String() == deploymentsPath {
+					return ok(c.list)
+				}
+				return routes(replies)(n, made)
+			})
 			got, err := client.Check(t.Context(), theLiveRedeploy())
-			if err != nil || got.ID != c.want || (c.want != 0 && got.State != rotator.DeploymentRunning) || len(s.calls) != 4 {
+			if err != nil || got.ID != c.want || got.State != c.state || len(s.calls) != c.calls {
 				t.Errorf("%+v, %v\n%s", got, err, made(s.calls))
 			}
 		})
