@@ -325,12 +325,19 @@ func (c *Client) lostRetry(ctx context.Context, r rotator.Redeploy) (rotator.Dep
 }
 
 // undeployedJob is a job that did not bring what is live. A deployment that follows its
-// job, or waits for somebody, is waited for.
+// job, or waits for somebody, is waited for; so is the next try of a job that failed,
+// which somebody has asked for, or the job itself (retry: in its definition).
 func undeployedJob(r rotator.Redeploy, list []*gitlab.Deployment, d rotator.Deployment) rotator.Deployment {
 	var its *gitlab.Deployment
 	for _, dep := range list {
 		if dep != nil && dep.Deployable.ID == d.ID && d.ID != 0 {
 			its = dep
+		}
+	}
+	if next := nextTry(list, its); next != nil && d.State == rotator.DeploymentFailed {
+		return rotator.Deployment{
+			Kind: kindDeployment, ID: next.Deployable.ID, URL: jobURL(next.Deployable), Status: next.Deployable.Status, State: pending(next),
+			Detail: fmt.Sprintf("it is the next try of job %d, which is %s", d.ID, d.Status),
 		}
 	}
 	switch {
@@ -346,4 +353,16 @@ func undeployedJob(r rotator.Redeploy, list []*gitlab.Deployment, d rotator.Depl
 		d.Detail = fmt.Sprintf("job %d succeeded, but what is live in %s is not what it deployed (%s)", d.ID, r.Environment, d.URL)
 	}
 	return d
+}
+
+// nextTry is the deployment of a retry of a deployment's job that has not ended, nil
+// without one.
+func nextTry(list []*gitlab.Deployment, its *gitlab.Deployment) *gitlab.Deployment {
+	for _, dep := range list {
+		if its != nil && dep != nil && dep.Deployable.ID > its.Deployable.ID && dep.Deployable.Name == its.Deployable.Name &&
+			dep.Deployable.Pipeline.ID == its.Deployable.Pipeline.ID && pending(dep) != rotator.DeploymentNone {
+			return dep
+		}
+	}
+	return nil
 }

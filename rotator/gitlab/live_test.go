@@ -197,6 +197,35 @@ func TestCheckOfARetriedJob(t *testing.T) {
 	}
 }
 
+// A job with retry: in its definition is tried again by GitLab itself.
+func TestTheNextTryOfAJobThatFailedIsWaitedFor(t *testing.T) {
+	its := func(job int64, status string) string {
+		return strings.ReplaceAll(liveDeployment(job, job, "2026-11-21T20:03:00Z"), `"status":"success"`, fmt.Sprintf(`"status":%q`, status))
+	}
+	failed := its(701, "failed")
+	for name, c := range map[string]struct {
+		list  string
+		id    int64
+		state rotator.DeploymentState
+	}{
+		"it runs":             {list(its(702, "running"), failed), 702, rotator.DeploymentRunning},
+		"it failed as well":   {list(its(702, "failed"), failed), 701, rotator.DeploymentFailed},
+		"of another pipeline": {list(strings.ReplaceAll(its(702, "running"), `"id":59`, `"id":61`), failed), 701, rotator.DeploymentFailed},
+		"of another job":      {list(strings.ReplaceAll(its(702, "running"), `"name":"deploy"`, `"name":"worker"`), failed), 701, rotator.DeploymentFailed},
+		"an earlier one":      {list(failed, its(700, "running")), 701, rotator.DeploymentFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, s := client(t, routes(map[string]answer{"GET /projects/4711/jobs/701": ok(jobJSON(701, "deploy", "failed", "")), deploymentsPath: ok(c.list)}))
+			r := theLiveRedeploy()
+			r.ID = 701
+			got, err := client.Check(t.Context(), r)
+			if err != nil || got.ID != c.id || got.State != c.state || got.URL != fmt.Sprintf("%sjobs/%d", webURL, c.id) || len(s.calls) != 2 {
+				t.Errorf("%+v, %v\n%s", got, err, made(s.calls))
+			}
+		})
+	}
+}
+
 func TestCheckFindsTheRetryOfALostReply(t *testing.T) {
 	live := liveDeployment(42, 664, "2026-11-01T00:00:00Z")
 	its := func(status string) string {
