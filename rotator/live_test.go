@@ -168,6 +168,7 @@ func TestWhatCannotBeDeployedAgainIsRefusedBeforeAKeyIsMade(t *testing.T) {
 		do   func(s *stage)
 		says string
 	}{
+		"a pair of its own":          {sandbox.Past{Own: map[string]string{"AWS_ACCESS_KEY_ID": "AKIAITSOWN"}}, func(*stage) {}, "has a pair of its own"},
 		"a deployment without a job": {sandbox.Past{Jobless: true}, func(*stage) {}, "has no job"},
 		"a stopped environment":      {sandbox.Past{}, func(s *stage) { s.StopEnvironment(4711, "production") }, "is stopped"},
 		"an unknown environment":     {sandbox.Past{}, func(s *stage) { s.request.Environment = "prod" }, "no environment prod"},

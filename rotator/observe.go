@@ -266,7 +266,8 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 func (u *run) redeploy() Redeploy {
 	r := u.record
 	d := Redeploy{
-		ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment, PublishedAt: r.PublishedAt,
+		ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment,
+		Variables: [2]string{u.request.AccessKeyIDVariable, u.request.SecretAccessKeyVariable}, PublishedAt: r.PublishedAt,
 		After: Mark{Pipeline: r.Mark, Job: r.JobMark}, CallerJob: u.request.CallerJobID,
 		Live: u.request.Redeploy == RedeployDeployment && (!r.FellBack || u.request.Fallback != RedeployPipeline),
 	}

@@ -208,6 +208,7 @@ type Redeploy struct {
 	ProjectID   int64
 	Live        bool      // deploy again what is live in Environment, instead of a pipeline on Ref
 	Ref         string    // of the pipeline
+	Variables   [2]string // the names of the pair's: a pipeline that was given its own keeps them
 	Environment string    // whose deployment is the proof; "": the pipeline's success is
 	PublishedAt time.Time // GitLab's clock
 	After       Mark      // what was newest after publishing, and before the redeploy was asked for

@@ -17,6 +17,7 @@ type RedeployerPast struct {
 	Jobless  bool          // by nobody's job, or by one that is gone
 	Archived bool          // by a job that is too old to be retried
 	Several  bool          // by two jobs of one pipeline
+	Own      string        // by a job of a pipeline that was given this variable
 }
 
 // liveTests are what a Redeployer promises about what is live, and is deployed again.
@@ -68,7 +69,7 @@ func liveMark(t *testing.T, f RedeployerFixture) {
 }
 
 func liveStart(t *testing.T, f RedeployerFixture) {
-	job := f.deployed(t, RedeployerPast{Ago: time.Hour})
+	job := f.deployed(t, RedeployerPast{Ago: time.Hour, Own: "COLOUR"})
 	f.Project.Next("pending")
 	pipelines := f.Project.PipelineCount()
 	d, err := f.Redeployer.Start(t.Context(), f.Redeploy)
@@ -165,7 +166,7 @@ func liveCannot(t *testing.T, f RedeployerFixture) {
 	cannot("no deployment")
 	for what, past := range map[string]RedeployerPast{
 		"a deployment without a job": {Jobless: true}, "a job that triggers a pipeline": {Bridge: true}, "an archived job": {Archived: true},
-		"two jobs": {Several: true},
+		"two jobs": {Several: true}, "a key id of its own": {Own: "AWS_ACCESS_KEY_ID"}, "a secret of its own": {Own: "AWS_SECRET_ACCESS_KEY"},
 	} {
 		f.Project.Deployed(past)
 		cannot(what)

@@ -202,7 +202,7 @@ type scene struct{ *sandbox.Scene }
 func redeployer(s *sandbox.Scene, r rotator.Redeployer) contract.RedeployerFixture {
 	return contract.RedeployerFixture{
 		Redeployer: r,
-		Redeploy:   rotator.Redeploy{ProjectID: 4711, Ref: "main", Environment: "production"},
+		Redeploy:   rotator.Redeploy{ProjectID: 4711, Ref: "main", Environment: "production", Variables: [2]string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}},
 		Project:    scene{s},
 	}
 }
@@ -261,7 +261,12 @@ func (s scene) Deployed(past contract.RedeployerPast) int64 {
 	if past.Several {
 		beside = []sandbox.JobSpec{{Name: "worker", Environment: "production"}}
 	}
+	var own map[string]string
+	if past.Own != "" {
+		own = map[string]string{past.Own: "its own"}
+	}
 	return s.World.Deployed(4711, sandbox.Past{
+		Own:    own,
 		Beside: beside,
 		Job:    sandbox.JobSpec{Name: "deploy", Environment: "production", Bridge: past.Bridge},
 		Ago:    past.Ago, Child: past.Child, Jobless: past.Jobless, Archived: past.Archived,

@@ -26,9 +26,10 @@ type live struct {
 	others []string
 }
 
-// lookAtLive finds what is live in the environment, in three calls: the environment,
-// its last successful deployment, and the jobs of that one's pipeline.
-func (c *Client) lookAtLive(ctx context.Context, project int64, environment string) (live, error) {
+// lookAtLive finds what is live in the environment, in four calls: the environment, its
+// last successful deployment, and the jobs and the variables of that one's pipeline.
+func (c *Client) lookAtLive(ctx context.Context, r rotator.Redeploy) (live, error) {
+	project, environment := r.ProjectID, r.Environment
 	why, err := c.whyNotAvailable(ctx, project, environment)
 	if err != nil || why != "" {
 		return live{why: why}, err
@@ -56,8 +57,30 @@ func (c *Client) lookAtLive(ctx context.Context, project int64, environment stri
 	found := live{ref: dep.Ref, job: job, others: others}
 	if job == nil {
 		found.why = fmt.Sprintf("what is live in %s was deployed by %s of pipeline %d (%s), which triggers another pipeline or is gone: it cannot be retried", environment, dep.Deployable.Name, dep.Deployable.Pipeline.ID, dep.Deployable.Pipeline.WebURL)
+		return found, nil
 	}
-	return found, nil
+	own, err := c.ownVariable(ctx, r, dep.Deployable.Pipeline.ID)
+	if own != "" {
+		found.job, found.why = nil, fmt.Sprintf("what is live in %s was deployed by pipeline %d (%s), which was given %s when it was started: its jobs keep that, and would deploy the old key again; deploy once by a pipeline without it",
+			environment, dep.Deployable.Pipeline.ID, dep.Deployable.Pipeline.WebURL, own)
+	}
+	return found, err
+}
+
+// ownVariable is the name of one of the pair that a pipeline was given, by a person, a
+// trigger or the job that made it its child, "" for none. It outranks the project's, in
+// a retried job as well (GitLab lib/gitlab/ci/variables/builder.rb).
+func (c *Client) ownVariable(ctx context.Context, r rotator.Redeploy, pipeline int64) (string, error) {
+	own, resp, err := c.api.Pipelines.GetPipelineVariables(r.ProjectID, pipeline, gitlab.WithContext(ctx))
+	if err != nil {
+		return "", c.explain(resp, err)
+	}
+	for _, v := range own {
+		if v != nil && v.Key != "" && slices.Contains(r.Variables[:], v.Key) {
+			return v.Key, nil
+		}
+	}
+	return "", nil
 }
 
 // whyNotAvailable says why nothing may be deployed to an environment, "" when it may.
@@ -143,7 +166,7 @@ func (c *Client) newestOf(ctx context.Context, project int64, of gitlab.Deployme
 	return newest, nil
 }
 
-// startLive retries the job of what is live, in four calls. When somebody has retried
+// startLive retries the job of what is live, in five calls. When somebody has retried
 // it and that still runs, that will bring the new pair too, and is what is waited for.
 func (c *Client) startLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	d, err := c.retryLive(ctx, r)
@@ -154,7 +177,7 @@ func (c *Client) startLive(ctx context.Context, r rotator.Redeploy) (rotator.Dep
 }
 
 func (c *Client) retryLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
-	found, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	found, err := c.lookAtLive(ctx, r)
 	switch {
 	case err != nil:
 		return rotator.Deployment{}, err
@@ -198,7 +221,7 @@ func (c *Client) unretried(ctx context.Context, r rotator.Redeploy, job *gitlab.
 	case why.said != notRetryable:
 		return rotator.Deployment{}, refusal(why)
 	}
-	now, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	now, err := c.lookAtLive(ctx, r)
 	switch {
 	case err != nil:
 		return rotator.Deployment{}, err
@@ -258,7 +281,7 @@ func failure(reason string) string {
 
 // checkLive tells what has become of a retried job: one call while it runs, and one
 // more for the deployments when it does not. Without an id it looks for the job that a
-// lost reply made, in three calls more, and one again for one that has succeeded.
+// lost reply made, in four calls more, and one again for one that has succeeded.
 func (c *Client) checkLive(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	d, err := c.retriedJob(ctx, r)
 	if err != nil || d.State == rotator.DeploymentRunning {
@@ -312,7 +335,7 @@ func (c *Client) retriedJob(ctx context.Context, r rotator.Redeploy) (rotator.De
 // of what is live was, if it came after the mark. Order tells, not clocks; and if it was
 // somebody else who retried it, then that is the retry there is.
 func (c *Client) lostRetry(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
-	found, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	found, err := c.lookAtLive(ctx, r)
 	if err != nil || found.job == nil || r.After.Job == 0 || found.job.ID <= r.After.Job {
 		return rotator.Deployment{}, err
 	}

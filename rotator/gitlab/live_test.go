@@ -18,12 +18,14 @@ const (
 	environmentsPath = "GET /projects/4711/environments"
 	deploymentsPath  = "GET /projects/4711/deployments"
 	jobsPath         = "GET /projects/4711/pipelines/59/jobs"
+	ownPath          = "GET /projects/4711/pipelines/59/variables"
 	retryPath        = "POST /projects/4711/jobs/664/retry"
 )
 
 func theLiveRedeploy() rotator.Redeploy {
 	r := theRedeploy()
 	r.Live, r.Environment, r.After.Job = true, "production", 700
+	r.Variables = [2]string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 	return r
 }
 
@@ -40,6 +42,7 @@ func liveReplies() map[string]answer {
 		environmentsPath: ok(`[{"id":9,"name":"production","state":"available"}]`),
 		deploymentsPath:  ok(list(liveDeployment(42, 664, "2026-11-01T00:00:00Z"))),
 		jobsPath:         ok(list(jobJSON(664, "deploy", "success", ""), jobJSON(665, "build", "success", ""))),
+		ownPath:          ok(`[{"key":"COLOUR","value":"red","variable_type":"env_var"}]`),
 		retryPath:        {status: 201, body: jobJSON(701, "deploy", "pending", "")},
 		"GET /projects/4711/repository/branches/v1": {status: 404, body: `{"message":"404 Branch Not Found"}`},
 		"GET /projects/4711/repository/tags/v1":     ok(`{"name":"v1","protected":true}`),
@@ -62,7 +65,7 @@ func TestStartOfWhatIsLiveRetriesItsJob(t *testing.T) {
 		last    string
 	}{
 		"its own":                     {want: retried, last: retryPath},
-		"somebody's that runs":        {map[string]answer{jobsPath: ok(list(jobJSON(699, "deploy", "running", "")))}, running, jobsPath},
+		"somebody's that runs":        {map[string]answer{jobsPath: ok(list(jobJSON(699, "deploy", "running", "")))}, running, ownPath},
 		"somebody's that has failed":  {map[string]answer{jobsPath: ok(list(jobJSON(699, "deploy", "failed", ""))), "POST /projects/4711/jobs/699/retry": {status: 201, body: jobJSON(701, "deploy", "pending", "")}}, retried, "POST /projects/4711/jobs/699/retry"},
 		"of what was the last to end": {map[string]answer{deploymentsPath: ok(list(strings.ReplaceAll(liveDeployment(43, 670, "2026-10-31T00:00:00Z"), `"id":59`, `"id":58`), liveDeployment(42, 664, "2026-11-01T00:00:00Z")))}, retried, retryPath},
 	} {
@@ -74,7 +77,7 @@ func TestStartOfWhatIsLiveRetriesItsJob(t *testing.T) {
 			if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
 			}
-			if last := s.calls[len(s.calls)-1]; last.String() != c.last || len(s.calls) > 4 {
+			if last := s.calls[len(s.calls)-1]; last.String() != c.last || len(s.calls) > 5 {
 				t.Errorf("calls:\n%s", made(s.calls))
 			}
 			if s.calls[0].query != "name=production" || s.calls[1].query != "environment=production&order_by=id&per_page=20&sort=desc&status=success" {
@@ -103,6 +106,7 @@ func TestWhatCannotBeDeployedAgainSaysWhy(t *testing.T) {
 			"was deployed by several jobs of pipeline 59 (deploy and worker, " + webURL + "pipelines/59), and retrying one leaves the others with the old key", true,
 		},
 		"a pipeline that went": {jobsPath, answer{status: 404, body: `{"message":"404 Not found"}`}, "which triggers another pipeline or is gone", true},
+		"a pair of its own":    {ownPath, ok(`[{"key":"AWS_ACCESS_KEY_ID","value":"its own"}]`), "was deployed by pipeline 59 (" + webURL + "pipelines/59), which was given AWS_ACCESS_KEY_ID when it was started: its jobs keep that, and would deploy the old key again; deploy once by a pipeline without it", true},
 		"archived":             {retryPath, notRetryable, "job deploy (" + webURL + "jobs/664) cannot be retried: it is archived", true},
 		"not allowed":          {retryPath, answer{status: 403, body: `{"message":"403 Forbidden"}`}, "let it deploy to production if that is a protected environment", false},
 		"a job that is gone":   {retryPath, answer{status: 404, body: `{"message":"404 Not found"}`}, "it does not exist", false},
@@ -148,7 +152,7 @@ func TestARetryWhoseReplyIsLostIsNotRefused(t *testing.T) {
 		replies := liveReplies()
 		replies[retryPath] = a
 		client, s := client(t, routes(replies))
-		if _, err := client.Start(t.Context(), theLiveRedeploy()); err == nil || isRefused(err) || len(s.calls) != 4 {
+		if _, err := client.Start(t.Context(), theLiveRedeploy()); err == nil || isRefused(err) || len(s.calls) != 5 {
 			t.Errorf("%s: %d calls: %v", name, len(s.calls), err)
 		}
 	}
@@ -237,19 +241,19 @@ func TestCheckFindsTheRetryOfALostReply(t *testing.T) {
 		state     rotator.DeploymentState
 		calls     int
 	}{
-		"after the mark":                {jobJSON(701, "deploy", "running", ""), list(live), 701, rotator.DeploymentRunning, 4},
-		"the live one, from before it":  {jobJSON(664, "deploy", "success", ""), list(live), 0, rotator.DeploymentNone, 4},
-		"somebody's from before it":     {jobJSON(700, "deploy", "running", ""), list(live), 0, rotator.DeploymentNone, 4},
-		"green, its deployment is late": {jobJSON(701, "deploy", "success", ""), list(its("running"), live), 701, rotator.DeploymentRunning, 5},
-		"green, a moment ago":           {jobJSON(701, "deploy", "success", ""), list(its("success"), live), 701, rotator.DeploymentSucceeded, 5},
+		"after the mark":                {jobJSON(701, "deploy", "running", ""), list(live), 701, rotator.DeploymentRunning, 5},
+		"the live one, from before it":  {jobJSON(664, "deploy", "success", ""), list(live), 0, rotator.DeploymentNone, 5},
+		"somebody's from before it":     {jobJSON(700, "deploy", "running", ""), list(live), 0, rotator.DeploymentNone, 5},
+		"green, its deployment is late": {jobJSON(701, "deploy", "success", ""), list(its("running"), live), 701, rotator.DeploymentRunning, 6},
+		"green, a moment ago":           {jobJSON(701, "deploy", "success", ""), list(its("success"), live), 701, rotator.DeploymentSucceeded, 6},
 		// Else the same job would be waited for again and again, and never another one tried.
-		"green, it deployed nothing": {jobJSON(701, "deploy", "success", ""), list(live), 701, rotator.DeploymentFailed, 5},
+		"green, it deployed nothing": {jobJSON(701, "deploy", "success", ""), list(live), 701, rotator.DeploymentFailed, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replies := liveReplies()
 			replies[jobsPath] = ok(list(c.job))
 			client, s := client(t, func(n int, made call) answer {
-				if n == 5 && made.String() == deploymentsPath {
+				if n > 5 && made.String() == deploymentsPath {
 					return ok(c.list)
 				}
 				return routes(replies)(n, made)
@@ -270,24 +274,24 @@ func TestPreflightOfWhatIsLive(t *testing.T) {
 		want     rotator.Preflight
 		calls    int
 	}{
-		"all is well":      {want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true}, calls: 7},
-		"with a fallback":  {fallback: "pipeline", want: rotator.Preflight{Ref: "main", RefProtected: true, LiveRef: "v1", LiveRefProtected: true}, calls: 8},
-		"its ref is gone":  {replies: map[string]answer{"GET /projects/4711/repository/tags/v1": {status: 404, body: `{"message":"404 Tag Not Found"}`}}, want: rotator.Preflight{Ref: "main", LiveRef: "v1"}, calls: 7},
+		"all is well":      {want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true}, calls: 8},
+		"with a fallback":  {fallback: "pipeline", want: rotator.Preflight{Ref: "main", RefProtected: true, LiveRef: "v1", LiveRefProtected: true}, calls: 9},
+		"its ref is gone":  {replies: map[string]answer{"GET /projects/4711/repository/tags/v1": {status: 404, body: `{"message":"404 Tag Not Found"}`}}, want: rotator.Preflight{Ref: "main", LiveRef: "v1"}, calls: 8},
 		"nothing deployed": {replies: map[string]answer{deploymentsPath: ok(`[]`)}, want: rotator.Preflight{Ref: "main", CannotRedeploy: "nothing has been deployed to production yet, so there is nothing to deploy again: deploy it once"}, calls: 4},
 		"it is old": {
 			replies: map[string]answer{jobsPath: ok(list(strings.ReplaceAll(jobJSON(664, "deploy", "success", ""), "1999-12", "1999-08")))},
 			want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
 				"job deploy (" + webURL + "jobs/664), which is to be retried, is of 1999-08-01: GitLab.com archives jobs after three months, and then they cannot be",
-			}}, calls: 7,
+			}}, calls: 8,
 		},
 		"another job deploys there too": {
 			replies: map[string]answer{deploymentsPath: ok(list(strings.NewReplacer(`"id":59`, `"id":58`, `"name":"deploy"`, `"name":"worker"`).Replace(liveDeployment(41, 600, "2026-10-31T00:00:00Z")), liveDeployment(42, 664, "2026-11-01T00:00:00Z")))},
 			want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
 				"job deploy is the one that is retried, and worker deployed to production as well: what that brought, if it is still in use, keeps the old key",
-			}}, calls: 7,
+			}}, calls: 8,
 		},
 		"environments that the token may not read": {replies: map[string]answer{environmentsPath: forbidden}, want: rotator.Preflight{Ref: "main", Faults: []string{
-			"the environments, deployments and jobs of project 4711 cannot be read: gitlab.example.com answered 403 Forbidden: the GitLab token needs the scope api, and its user the role Maintainer in the project",
+			"the environments, deployments, jobs and pipeline variables of project 4711 cannot be read: gitlab.example.com answered 403 Forbidden: the GitLab token needs the scope api, and its user the role Maintainer in the project",
 		}}, calls: 3},
 	} {
 		t.Run(name, func(t *testing.T) {

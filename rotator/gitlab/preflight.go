@@ -19,7 +19,7 @@ import (
 const expiryNotice = 30 * 24 * time.Hour
 
 // Preflight looks at the token, the project and the ref, in three calls (four when
-// the ref is a tag). What is to be deployed again costs three more, with its ref for
+// the ref is a tag). What is to be deployed again costs four more, with its ref for
 // that of a pipeline. What concerns the variables is for Read to tell.
 func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
 	var pre rotator.Preflight
@@ -53,9 +53,9 @@ const archivedAfter = 83 * 24 * time.Hour
 // lookBeforeLive looks whether what is live can be deployed again, and whether jobs of
 // its ref get protected variables. The ref may be gone: then they do not.
 func (c *Client) lookBeforeLive(ctx context.Context, r rotator.Request, pre *rotator.Preflight) error {
-	found, err := c.lookAtLive(ctx, r.ProjectID, r.Environment)
+	found, err := c.lookAtLive(ctx, rotator.Redeploy{ProjectID: r.ProjectID, Environment: r.Environment, Variables: [2]string{r.AccessKeyIDVariable, r.SecretAccessKeyVariable}})
 	if why := (*problem)(nil); errors.As(err, &why) && !why.foreign && why.status == http.StatusForbidden {
-		pre.Faults = append(pre.Faults, fmt.Sprintf("the environments, deployments and jobs of project %d cannot be read: %s", r.ProjectID, why.text))
+		pre.Faults = append(pre.Faults, fmt.Sprintf("the environments, deployments, jobs and pipeline variables of project %d cannot be read: %s", r.ProjectID, why.text))
 		return nil
 	}
 	if err != nil {

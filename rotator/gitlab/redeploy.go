@@ -63,7 +63,7 @@ func (c *Client) newestJob(ctx context.Context, r rotator.Redeploy) (int64, erro
 }
 
 // Start starts a pipeline on the ref, in one call; with Live it retries the job of what
-// is live, in four. It sends no pipeline variables: many projects forbid them, and they
+// is live, in five. It sends no pipeline variables: many projects forbid them, and they
 // would outrank the project's.
 func (c *Client) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	if r.Live {

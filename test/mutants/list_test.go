@@ -127,6 +127,13 @@ func mutants() map[string]mutant {
 			gate: contract,
 			by:   "live:_what_ended_last_is_live",
 		},
+		"it retries a job that keeps the old key": {
+			file: "gitlab/live.go",
+			old:  "	if own != \"\" {",
+			new:  "	if own == \"?\" {",
+			gate: contract,
+			by:   "live:_what_cannot_be_retried_is_said",
+		},
 		"it retries one of several jobs": {
 			file: "gitlab/live.go",
 			old:  "	if len(beside) > 0 {",

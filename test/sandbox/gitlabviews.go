@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -244,6 +245,18 @@ func showPipeline(r *request) (any, error) {
 		return nil, err
 	}
 	return r.w.wholePipeline(pl), nil
+}
+
+func listPipelineVariables(r *request) (any, error) {
+	pl, err := r.w.findPipeline(r.project, r.number("pipeline"))
+	if err != nil {
+		return nil, err
+	}
+	list := []object{}
+	for _, key := range slices.Sorted(maps.Keys(pl.own)) {
+		list = append(list, object{"key": key, "value": pl.own[key], "variable_type": "env_var", "raw": false})
+	}
+	return list, nil
 }
 
 func postCancel(r *request) (any, error) {

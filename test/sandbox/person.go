@@ -272,6 +272,8 @@ type Past struct {
 	// old to be retried.
 	Jobless, Archived bool
 	Beside            []JobSpec // jobs of the same pipeline that did so too
+	// Own are variables that the pipeline was given, which its jobs keep.
+	Own map[string]string
 }
 
 // Deployed adds a pipeline that has deployed to an environment, with the variables of
@@ -290,11 +292,12 @@ func (w *World) Deployed(projectID int64, d Past) (jobID int64) {
 		from.source = "parent_pipeline"
 	}
 	pl := w.newPipeline(p, ref, from, Success, append([]JobSpec{d.Job}, d.Beside...))
+	pl.own = d.Own
 	for _, j := range pl.jobs {
 		j.status, j.archived = "success", d.Archived
 		j.started, j.finished = w.now.Add(-d.Ago-time.Minute), w.now.Add(-d.Ago)
 		j.created = j.started
-		j.env = p.variablesFor(j.Environment, ref.Protected)
+		j.env = pl.variablesFor(j.Environment)
 		dep := w.deploymentOf(j)
 		dep.created, dep.updated, dep.lived, dep.jobless = j.started, j.finished, w.seq, d.Jobless
 		dep.environment.live = j.env[j.KeyIDVariable]

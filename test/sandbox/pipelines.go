@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -55,6 +56,7 @@ type pipeline struct {
 	origin
 	status   string
 	outcome  Outcome
+	own      map[string]string // variables that it was given, and keeps
 	jobs     []*job
 	created  time.Time
 	updated  time.Time
@@ -321,6 +323,14 @@ func (w *World) setStatus(pl *pipeline, status string) {
 	}
 }
 
+// variablesFor are those of a job that starts now: what the pipeline was given outranks
+// what the project has (GitLab lib/gitlab/ci/variables/builder.rb).
+func (p *pipeline) variablesFor(environment string) map[string]string {
+	all := p.project.variablesFor(environment, p.ref.Protected)
+	maps.Copy(all, p.own)
+	return all
+}
+
 // start is a runner picking a job up: this is when it gets its variables, not
 // when it was made (GitLab app/services/ci/register_job_service.rb).
 func (w *World) start(j *job) {
@@ -328,7 +338,7 @@ func (w *World) start(j *job) {
 		return
 	}
 	j.status, j.started = "running", w.now
-	j.env = j.pipeline.project.variablesFor(j.Environment, j.pipeline.ref.Protected)
+	j.env = j.pipeline.variablesFor(j.Environment)
 	w.touch(j)
 	w.moveOn(j.pipeline)
 	if j.usesPair() && w.opts.Deploy != nil {

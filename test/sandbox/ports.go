@@ -383,7 +383,7 @@ func (w *World) preflight(t *token, p *project, r rotator.Request) rotator.Prefl
 	ref, ok := p.ref(out.Ref)
 	out.RefProtected = ref.Protected
 	if r.Redeploy == rotator.RedeployDeployment {
-		d, why := w.liveJob(p, r.Environment)
+		d, why := w.liveJob(p, rotator.Redeploy{Environment: r.Environment, Variables: [2]string{r.AccessKeyIDVariable, r.SecretAccessKeyVariable}})
 		if out.CannotRedeploy = why; d != nil {
 			out.LiveRef, out.LiveRefProtected = d.job.pipeline.ref.Name, d.job.pipeline.ref.Protected
 		}

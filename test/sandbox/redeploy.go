@@ -103,7 +103,7 @@ func (p *Ports) lookAtLive(ctx context.Context, r rotator.Redeploy) (live *job, 
 			return asPort(err)
 		}
 		p.looksAtLive(project, r.Environment)
-		d, why := p.w.liveJob(project, r.Environment)
+		d, why := p.w.liveJob(project, r)
 		if why != "" {
 			return &rotator.CannotRedeployError{Why: why}
 		}
@@ -115,7 +115,8 @@ func (p *Ports) lookAtLive(ctx context.Context, r rotator.Redeploy) (live *job, 
 }
 
 // liveJob is the deployment whose job can be retried, or why there is none.
-func (w *World) liveJob(p *project, name string) (d *deployment, why string) {
+func (w *World) liveJob(p *project, r rotator.Redeploy) (d *deployment, why string) {
+	name := r.Environment
 	i := slices.IndexFunc(p.environments, func(e *environment) bool { return e.name == name })
 	d = w.live(p, name, w.seq)
 	switch {
@@ -131,6 +132,8 @@ func (w *World) liveJob(p *project, name string) (d *deployment, why string) {
 		return other.environment == d.environment && other.lived > 0 && other.job.pipeline == d.job.pipeline && other.job.Name != d.job.Name
 	}):
 		return nil, "what is live in " + name + " was deployed by several jobs"
+	case d.job.pipeline.own[r.Variables[0]] != "", d.job.pipeline.own[r.Variables[1]] != "":
+		return nil, "what is live in " + name + " has a pair of its own"
 	case w.newest(d.job) == nil:
 		return nil, "what is live in " + name + " is another pipeline's"
 	}
@@ -175,7 +178,7 @@ func (w *World) ourJob(p *project, r rotator.Redeploy) *job {
 		}
 		return j
 	}
-	d, why := w.liveJob(p, r.Environment)
+	d, why := w.liveJob(p, r)
 	if why != "" || r.After.Job == 0 {
 		return nil
 	}
