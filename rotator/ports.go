@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -261,7 +262,7 @@ type Deployment struct {
 // Name is the deployment as a person would say it.
 func (d Deployment) Name() string {
 	switch {
-	case d.Kind == KindDeployment && d.URL == "":
+	case d.Kind == KindDeployment && !strings.Contains(d.URL, "/jobs/"): // or one that an earlier version noted
 		return fmt.Sprintf("deployment %d", d.ID)
 	case d.Kind == KindDeployment:
 		return fmt.Sprintf("job %d", d.ID)
