@@ -287,7 +287,7 @@ func TestPreflightOfWhatIsLive(t *testing.T) {
 		"another job deploys there too": {
 			replies: map[string]answer{deploymentsPath: ok(list(strings.NewReplacer(`"id":59`, `"id":58`, `"name":"deploy"`, `"name":"worker"`).Replace(liveDeployment(41, 600, "2026-10-31T00:00:00Z")), liveDeployment(42, 664, "2026-11-01T00:00:00Z")))},
 			want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
-				"job deploy is the one that is retried, and worker deployed to production as well: what that brought, if it is still in use, keeps the old key",
+				"job deploy is the one that is retried, and worker deployed to production as well: what that brought, if it is still in use, is left with the old key, which is retired: give it an environment of its own, or redeploy by pipeline",
 			}}, calls: 8,
 		},
 		"environments that the token may not read": {replies: map[string]answer{environmentsPath: forbidden}, want: rotator.Preflight{Ref: "main", Faults: []string{

@@ -68,7 +68,7 @@ func (c *Client) lookBeforeLive(ctx context.Context, r rotator.Request, pre *rot
 		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s (%s), which is to be retried, is of %s: GitLab.com archives jobs after three months, and then they cannot be", found.job.Name, found.job.WebURL, at.UTC().Format(time.DateOnly)))
 	}
 	if len(found.others) > 0 {
-		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s is the one that is retried, and %s deployed to %s as well: what that brought, if it is still in use, keeps the old key", found.job.Name, strings.Join(found.others, ", "), r.Environment))
+		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s is the one that is retried, and %s deployed to %s as well: what that brought, if it is still in use, is left with the old key, which is retired: give it an environment of its own, or redeploy by pipeline", found.job.Name, strings.Join(found.others, ", "), r.Environment))
 	}
 	pre.LiveRef = found.ref
 	protected, why := c.isProtected(ctx, r.ProjectID, found.ref)
