@@ -46,7 +46,7 @@ type ledger struct {
 func ledgers(t *testing.T) map[string]func(*testing.T, *stage) ledger {
 	server := sync.OnceValue(func() *moto.Server { return moto.Start(t) })
 	return map[string]func(*testing.T, *stage) ledger{
-		"in a file":   func(_ *testing.T, s *stage) ledger { return inFile(s.journal()) },
+		"in a file": func(_ *testing.T, s *stage) ledger { return inFile(s.journal()) },
 		"in DynamoDB": func(t *testing.T, _ *stage) ledger {
 			moto.Require(t, "moto_server") // of the test that asks: what skips it must not end the other's
 			return inTable(t, server())
