@@ -14,10 +14,13 @@ func (u *run) act(ctx context.Context, o observed, v verdict) (verdict, error) {
 		StepBegin:         u.begin,
 		StepCreate:        u.create,
 		StepProve:         u.prove,
+		StepRecover:       u.recover,
 		StepPublishSecret: u.publishSecret,
 		StepPublishKeyID:  u.publishKeyID,
 		StepMark:          u.mark,
 		StepRedeploy:      u.startRedeploy,
+		StepTag:           u.tag,
+		StepUntag:         u.untag,
 		StepAwait:         u.await,
 		StepDeactivate:    u.deactivate,
 		StepDelete:        u.delete,
@@ -62,9 +65,15 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 		*r = Record{
 			User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request,
 			RotationID: newRotationID(now), Phase: PhaseCreating, Reason: v.reason, Forced: u.request.Force, StartedAt: now.UTC(),
-			PreviousKeyID: v.previous, Ref: o.preflight.Ref, RefProtected: refsProtected(o),
+			PreviousKeyID: v.previous, Fresh: true,
 			CreatingSince: o.iamNow.Truncate(time.Second), CreatingUntil: o.iamNow.Add(createTime),
-			Warnings: append(v.warnings, o.preflight.Warnings...), Steps: r.Steps,
+			Warnings: append(v.warnings, warningsIn(checks(o))...), Steps: r.Steps,
+		}
+		for _, t := range o.preflight.Turns {
+			r.Refs = append(r.Refs, t.Ref)
+		}
+		for i := range u.request.Targets() {
+			r.Protect = append(r.Protect, refsProtected(o, i))
 		}
 		for _, k := range o.keys {
 			r.KnownKeys = append(r.KnownKeys, k.ID)

@@ -16,6 +16,7 @@ type Rotator struct {
 	Prober      Prober
 	Destination Destination
 	Redeployer  Redeployer
+	Tagger      Tagger
 	Journal     Journal
 	Notifier    Notifier
 	// FollowUp is switched on while anything is in flight; nil: there is none.
@@ -71,9 +72,10 @@ const (
 	createTime = 3 * writeTime
 	// saveTime is kept back before the deadline, to save what is done and answer.
 	saveTime = 10 * time.Second
-	// maxSteps bounds the steps of one run, waiting not counted: a rotation after a
-	// soak that was cut short, with its retries, has fewer than forty.
-	maxSteps = 64
+	// stepsOnce and stepsEach bound the steps of one run, waiting not counted: a rotation
+	// after a soak that was cut short, with its retries, has fewer than forty, and eight
+	// more for each further place or redeploy.
+	stepsOnce, stepsEach = 64, 8
 )
 
 // run is one call of Advance: what it has seen, and what only it knows.
@@ -162,7 +164,7 @@ func (r *Rotator) newRun(ctx context.Context, request Request) (context.Context,
 
 // loop is the rotation: observe, decide, act.
 func (u *run) loop(ctx context.Context) (verdict, error) {
-	for steps := 0; steps < maxSteps; steps++ {
+	for steps := 0; steps < u.maxSteps(); steps++ {
 		if u.outOfTime(ctx) {
 			return u.timeIsUp(), nil
 		}
@@ -195,7 +197,11 @@ func (u *run) loop(ctx context.Context) (verdict, error) {
 			return v, err
 		}
 	}
-	return verdict{}, u.failed(StepObserve, fmt.Errorf("no end after %d steps, which is a defect of this program", maxSteps))
+	return verdict{}, u.failed(StepObserve, fmt.Errorf("no end after %d steps, which is a defect of this program", u.maxSteps()))
+}
+
+func (u *run) maxSteps() int {
+	return stepsOnce + stepsEach*(len(u.request.Targets())+len(u.request.Turns()))
 }
 
 // timeIsUp is the answer of a run that ends before its rotation does.

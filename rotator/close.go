@@ -46,7 +46,7 @@ func asError(r Result, cause error) error {
 
 // Invalid refuses a request before any remote call.
 func Invalid(r Request, err error) (Result, error) {
-	result := Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.ProjectID, Warnings: []string{}, Steps: []StepTime{}}
+	result := Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.Targets()[0].ProjectID, Warnings: []string{}, Steps: []StepTime{}}
 	return result, asError(result, err)
 }
 
@@ -115,8 +115,9 @@ func (u *run) nextRun() string {
 	case PhaseCreating:
 		return fmt.Sprintf("a key may have been made: the next run looks for it from %s on, deletes it and starts over", stamp(u.record.CreatingSince.Add(u.Pace.OrphanAge)))
 	case PhaseCreated:
-		if valueOr(u.seen.published).Secret.Claims == u.record.NewKeyID {
-			return fmt.Sprintf("%s is new and %s is not, so a job that starts now gets a pair that does not work: the next run writes the other half", u.request.SecretAccessKeyVariable, u.request.AccessKeyIDVariable)
+		if halves := placesWhere(u.observed(), u.record.NewKeyID, half); len(halves) > 0 {
+			p := u.request.Places()[halves[0]]
+			return fmt.Sprintf("%s is new and %s is not, so a job that starts now gets a pair that does not work: the next run writes the other half", p.SecretVariable, p.KeyIDVariable)
 		}
 		return "the next run finishes publishing the new key if its secret is in place, else deletes it and starts over; the old key works"
 	case PhasePublished:
@@ -226,7 +227,7 @@ func (u *run) result(v verdict) Result { return u.resultOf(u.record, v) }
 // resultOf puts a verdict about a rotation into the words of the contract.
 func (u *run) resultOf(r Record, v verdict) Result {
 	result := Result{
-		Status: v.status, Reason: v.reason, User: u.request.User, ProjectID: u.request.ProjectID,
+		Status: v.status, Reason: v.reason, User: u.request.User, ProjectID: u.request.Targets()[0].ProjectID,
 		RotationID: r.RotationID, PreviousKeyID: r.PreviousKeyID, CurrentKeyID: v.keyID,
 		Warnings: u.allWarnings(r, v), Steps: append([]StepTime{}, r.Steps...),
 	}
@@ -237,8 +238,14 @@ func (u *run) resultOf(r Record, v verdict) Result {
 		result.CurrentKeyID = r.NewKeyID
 	}
 	result.CurrentKeyCreatedAt = u.madeAt(r, orElse(result.CurrentKeyID, publishedKeyID(u.observed())))
-	if r.Deployment.Kind != "" {
-		result.Deployment = &r.Deployment
+	if all := r.deployments(); len(all) > 0 {
+		result.Deployment = &all[len(all)-1]
+		if len(u.request.Turns()) > 1 {
+			result.Deployments = all
+		}
+	}
+	if places := u.request.Places(); len(places) > 1 {
+		result.Destinations = places
 	}
 	if !v.nextDue.IsZero() {
 		result.NextDue = &v.nextDue

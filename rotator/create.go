@@ -99,6 +99,21 @@ func (u *run) discard(ctx context.Context, _ observed, v verdict) (verdict, erro
 	return verdict{}, nil
 }
 
+// recover reads the new secret back from a place that has it, so that it can be published
+// to the others. It is proven again before.
+func (u *run) recover(ctx context.Context, _ observed, v verdict) (verdict, error) {
+	began := time.Now()
+	place := u.request.Places()[v.place]
+	secret, err := u.Destination.Recover(ctx, place, v.keyID)
+	if err != nil {
+		return verdict{}, err
+	}
+	u.done(StepRecover, began)
+	u.said = "from " + place.Owner()
+	u.made = madeKey{pair: KeyPair{ID: v.keyID, Secret: secret}}
+	return verdict{}, nil
+}
+
 // giveUp says why the new key must not be published. It is deleted next.
 func (u *run) giveUp(at Step, format string, args ...any) {
 	u.made.gaveUpAt, u.made.givenUp = at, fmt.Sprintf(format, args...)

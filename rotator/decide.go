@@ -38,7 +38,7 @@ type observed struct {
 	user      User
 	keys      []AccessKey
 	preflight Preflight
-	published Published
+	published []Published // of the request's places; empty: not read
 	deployed  Deployment
 	holders   []Job
 	// lastUse is that of the key which suspect names; lastUseErr: it could not be read.
@@ -53,12 +53,23 @@ type observed struct {
 	readOnly bool   // this is a plan
 }
 
+// turn is the redeploy under way.
+func (o observed) turn() Turn { return turnOf(o.request, o.record) }
+
+// turnOf is the redeploy under way. A request that was forced upon a rotation may have
+// fewer.
+func turnOf(r Request, record Record) Turn {
+	turns := r.Turns()
+	return turns[min(record.Turn, len(turns)-1)]
+}
+
 // verdict is the next step, or the answer when there is none.
 type verdict struct {
 	step   Step
 	status Status
 	reason string
 	keyID  string // the key that the step is about, or the published one
+	place  int    // of the request's, which the step is about
 	// previous is the key that a rotation which begins is to retire, adopt the new
 	// key whose secret was published by a rotation that the journal lost.
 	previous, adopt string
@@ -113,17 +124,28 @@ func refusals(o observed) []verdict {
 // unbound: an event must never be able to send one service's key to another
 // project, nor rotate one of several places under the others.
 func unbound(o observed) (verdict, bool) {
-	bound, id := strings.Fields(o.user.Binding), fmt.Sprint(o.request.ProjectID)
+	bound := strings.Fields(o.user.Binding)
+	var asked, foreign []string
+	for _, p := range o.request.Places() {
+		id := p.binding()
+		if !slices.Contains(asked, id) {
+			asked = append(asked, id)
+		}
+		if !slices.Contains(bound, id) && !slices.Contains(foreign, p.Owner()) {
+			foreign = append(foreign, p.Owner())
+		}
+	}
+	rest := slices.DeleteFunc(slices.Clone(bound), func(b string) bool { return slices.Contains(asked, b) })
+	tag := "credential-rotator:project-ids = " + strings.Join(asked, " ")
 	switch {
 	case len(bound) == 0:
-		return answer(StatusRefused, "user %s is not bound to project %s: if its key belongs there, tag the user, credential-rotator:project-ids = %s",
-			o.user.Name, id, id), true
-	case !slices.Contains(bound, id):
-		return answer(StatusRefused, "user %s is bound to %s, not to project %s: give this project a user of its own; or, if the key has moved, tag the user, credential-rotator:project-ids = %s",
-			o.user.Name, strings.Join(bound, ", "), id, id), true
-	case slices.ContainsFunc(bound, func(b string) bool { return b != id }):
-		return answer(StatusRefused, "user %s is bound to the projects %s, and this request covers only %s: the others would keep a key that is going to be deleted; give each project a user of its own",
-			o.user.Name, strings.Join(bound, ", "), id), true
+		return answer(StatusRefused, "user %s is not bound to %s: if its key belongs there, tag the user, %s", o.user.Name, strings.Join(foreign, ", "), tag), true
+	case len(foreign) > 0:
+		return answer(StatusRefused, "user %s is bound to %s, not to %s: give that a user of its own; or, if the key has moved, tag the user, %s",
+			o.user.Name, strings.Join(bound, ", "), strings.Join(foreign, ", "), tag), true
+	case len(rest) > 0:
+		return answer(StatusRefused, "user %s is bound to %s, and this request does not cover %s, which would keep a key that is going to be deleted: name all of them in destinations, or give each a user of its own",
+			o.user.Name, strings.Join(bound, ", "), strings.Join(rest, ", ")), true
 	}
 	return verdict{}, false
 }
@@ -148,12 +170,14 @@ func otherUser(o observed) (verdict, bool) {
 
 // elsewhereInFlight: a rotation ends where it began.
 func elsewhereInFlight(o observed) (verdict, bool) {
-	if !o.record.InFlight() || o.record.UniqueID != o.user.UniqueID || o.record.Request.Place() == o.request.Place() {
+	if !o.record.InFlight() || o.record.UniqueID != o.user.UniqueID || slices.Equal(o.record.Request.Places(), o.request.Places()) {
 		return verdict{}, false
 	}
-	p := o.record.Request.Place()
-	return answer(StatusRefused, "a rotation of %s is in flight for project %d, %s and %s [%s]: let it end before the key moves to another place",
-		o.user.Name, p.ProjectID, p.KeyIDVariable, p.SecretVariable, p.EnvironmentScope), true
+	var places []string
+	for _, p := range o.record.Request.Places() {
+		places = append(places, p.String())
+	}
+	return answer(StatusRefused, "a rotation of %s is in flight for %s: let it end before the key moves to another place", o.user.Name, strings.Join(places, ", ")), true
 }
 
 // decideIdle: nothing is in flight.
@@ -165,25 +189,25 @@ func decideIdle(o observed) verdict {
 		return answer(StatusRefused, "AWS attached %s to user %s: its key has leaked; look into it, then run with force, which replaces the key (the policy stays until a person detaches it)",
 			strings.Join(o.user.Quarantine, ", "), o.user.Name)
 	}
-	if faults := preflightFaults(o); len(faults) > 0 {
+	if faults := faultsIn(checks(o)); len(faults) > 0 {
 		return answer(StatusRefused, "%s", strings.Join(faults, "; "))
 	}
-	p := publishedKeyID(o)
-	if v, found := adopt(o, p); found {
+	if v, found := adopt(o); found {
 		return v
 	}
-	switch len(o.keys) {
-	case 0:
+	p := publishedKeyID(o)
+	switch {
+	case len(heldKeyIDs(o)) > 1 && !o.request.Force:
+		return answer(StatusHeld, "the places do not hold the same key (%s): write the pair of one into the others, or run with force, which publishes a new key over all of them, and name in retire_key the one whose place may fail meanwhile", holdings(o))
+	case len(o.keys) == 0:
 		return begin(o, "", "the user had no key")
-	case 1:
+	case len(o.keys) == 1:
 		return decideOneKey(o, o.keys[0], p)
-	default:
-		return decideTwoKeys(o, p)
 	}
+	return decideTwoKeys(o, p)
 }
 
 func decideOneKey(o observed, k AccessKey, p string) verdict {
-	missing := !o.published.KeyID.Exists || !o.published.Secret.Exists
 	if k.ID == p {
 		reason, due := isDue(o, k)
 		switch {
@@ -194,8 +218,8 @@ func decideOneKey(o observed, k AccessKey, p string) verdict {
 		}
 		return notDue(o, k)
 	}
-	if !missing && !o.request.Force {
-		return answer(StatusHeld, "%s holds %s, which is no key of user %s (it has %s): correct the variables, or run with force to publish a new key over them", o.request.AccessKeyIDVariable, orNothing(p), o.user.Name, k.ID)
+	if missing(o) == "" && !o.request.Force {
+		return answer(StatusHeld, "%s holds %s, which is no key of user %s (it has %s): correct the variables, or run with force to publish a new key over them", keyIDVariable(o), orNothing(p), o.user.Name, k.ID)
 	}
 	reason := "the variables held no key of this user"
 	if o.request.RetireKey == k.ID {
@@ -209,7 +233,7 @@ func decideOneKey(o observed, k AccessKey, p string) verdict {
 func decideTwoKeys(o observed, p string) verdict {
 	i := slices.IndexFunc(o.keys, func(k AccessKey) bool { return k.ID == p })
 	if i < 0 {
-		return answer(StatusHeld, "user %s has two keys (%s), and %s holds %s: which one the service uses cannot be told; delete the one that nobody uses", o.user.Name, keyIDs(o.keys), o.request.AccessKeyIDVariable, orNothing(p))
+		return answer(StatusHeld, "user %s has two keys (%s), and %s holds %s: which one the service uses cannot be told; delete the one that nobody uses", o.user.Name, keyIDs(o.keys), keyIDVariable(o), orNothing(p))
 	}
 	k, other := o.keys[i], o.keys[1-i]
 	reason, due := isDue(o, k)
@@ -248,12 +272,13 @@ func heldOff(k AccessKey) verdict {
 // torn finds a torn pair that no record tells of (the journal was lost at the worst
 // moment, or another one was used): the id variable still holds the key it was stamped
 // with, and the secret variable was stamped with another. It names that other key.
-func torn(o observed, p string) (claims, reason string) {
-	claims = o.published.Secret.Claims
-	if p == "" || claims == "" || claims == p || o.published.KeyID.Claims != p && !isNewer(o.keys, claims, p) {
+func torn(o observed, p Published) (claims, reason string) {
+	id := heldKeyID(o, p)
+	claims = p.Secret.Claims
+	if id == "" || claims == "" || claims == id || p.KeyID.Claims != id && !isNewer(o.keys, claims, id) {
 		return "", ""
 	}
-	return claims, fmt.Sprintf("the pair is torn: the secret is that of %s, the id that of %s", claims, p)
+	return claims, fmt.Sprintf("the pair is torn: the secret is that of %s, the id that of %s", claims, id)
 }
 
 // isNewer: without a stamp of its own, an id that a person has written since would
@@ -271,19 +296,42 @@ func isNewer(keys []AccessKey, id, than string) bool {
 	return !b.IsZero() && a.After(b)
 }
 
-// adopt finishes a torn pair whose new key lives: that needs no secret. When it does
-// not, only a new key mends the pair, and it is due.
-func adopt(o observed, p string) (verdict, bool) {
-	claims, reason := torn(o, p)
-	if !slices.ContainsFunc(o.keys, func(k AccessKey) bool { return k.ID == claims && k.Status == KeyActive }) {
-		return verdict{}, false
+// unfinished finds a key that no record tells of, which was published in some of the
+// places and not in those that hand out an older one.
+func unfinished(o observed, p Published) (id, reason string) {
+	id = p.Secret.Claims
+	if _, found := readable(o, id); !found || o.request.Force {
+		return "", ""
 	}
-	v := do(StepBegin, claims, "%s", reason)
-	v.adopt = claims
-	if hasKey(o.keys, p) {
-		v.previous = p
+	older := func(held string) bool { return held != id && isNewer(o.keys, id, held) }
+	if !slices.ContainsFunc(heldKeyIDs(o), older) {
+		return "", ""
 	}
-	return v, true
+	return id, fmt.Sprintf("%s is not published everywhere yet: %s", id, holdings(o))
+}
+
+// adopt finishes what a lost rotation has half published, when its new key lives: a torn
+// pair needs no secret, and to further places it is brought from where it can be read.
+// When the key does not live, only a new one mends the pair, and it is due.
+func adopt(o observed) (verdict, bool) {
+	for _, p := range o.published {
+		id, reason := torn(o, p)
+		if id == "" {
+			id, reason = unfinished(o, p)
+		}
+		if !slices.ContainsFunc(o.keys, func(k AccessKey) bool { return k.ID == id && k.Status == KeyActive }) {
+			continue
+		}
+		v := do(StepBegin, id, "%s", reason)
+		v.adopt = id
+		for _, held := range heldKeyIDs(o) {
+			if held != id && hasKey(o.keys, held) {
+				v.previous = held
+			}
+		}
+		return v, true
+	}
+	return verdict{}, false
 }
 
 // begin starts a rotation when the run has the time to bring a key from its
@@ -308,13 +356,15 @@ func isDue(o observed, k AccessKey) (string, bool) {
 		is = "is"
 	}
 	reason := fmt.Sprintf("key %s %s %d days old", k.ID, is, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)))
-	_, tear := torn(o, k.ID)
-	switch {
-	case !o.published.Secret.Exists:
-		return o.request.SecretAccessKeyVariable + " is missing", true
-	case tear != "":
-		return tear, true
-	case o.request.Force:
+	if name := missing(o); name != "" {
+		return name + " is missing", true
+	}
+	for _, p := range o.published {
+		if _, tear := torn(o, p); tear != "" {
+			return tear, true
+		}
+	}
+	if o.request.Force {
 		return reason + ", and it was forced", true
 	}
 	return reason, !o.iamNow.Before(dueAt(o.request, k))
@@ -328,77 +378,11 @@ func notDue(o observed, k AccessKey) verdict {
 	due := dueAt(o.request, k)
 	v := answer(StatusNotDue, "key %s is %d days old and due on %s", k.ID, int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour)), due.Format(time.DateOnly))
 	v.keyID, v.nextDue = k.ID, due
-	v.warnings = slices.Clone(o.preflight.Warnings)
+	v.warnings = warningsIn(checks(o))
 	if k.Status != KeyActive {
 		v.warnings = append(v.warnings, fmt.Sprintf("%s is %s: the service has no key that works; switch it on again, or run with force", k.ID, strings.ToLower(string(k.Status))))
 	}
 	return v
-}
-
-// preflightFaults: everything that would keep a rotation from succeeding, found
-// before a key is made.
-func preflightFaults(o observed) []string {
-	faults := slices.Concat(o.preflight.Faults, o.published.Faults)
-	if o.preflight.ReadOnly && !o.readOnly {
-		faults = append(faults, "the GitLab token may only read: make a new one, with the scope api")
-	}
-	if why := o.preflight.CannotRedeploy; why != "" && o.request.Fallback != RedeployPipeline {
-		faults = append(faults, why+`; or let a pipeline deploy instead (fallback "pipeline")`)
-	}
-	for name, v := range map[string]Variable{o.request.AccessKeyIDVariable: o.published.KeyID, o.request.SecretAccessKeyVariable: o.published.Secret} {
-		for _, ref := range unprotectedRefs(o) {
-			if v.Exists && v.Protected {
-				faults = append(faults, fmt.Sprintf("%s is protected, and %s is not a protected branch or tag: its jobs would not get the key; protect it, or redeploy a ref that is", name, ref))
-			}
-		}
-	}
-	slices.Sort(faults)
-	p := publishedKeyID(o)
-	for _, h := range o.published.Elsewhere {
-		if h.KeyID == p || h.KeyID == o.request.RetireKey || (p == "" && hasKey(o.keys, h.KeyID)) {
-			faults = append(faults, fmt.Sprintf("%s holds the key %s as well, and would be left with a key that is deleted: give it a user of its own, or remove it", h.Variable, h.KeyID))
-		}
-	}
-	if o.request.RetireKey != "" && o.request.RetireKey == p {
-		faults = append(faults, fmt.Sprintf("retire_key names %s, the key that is published: it is replaced, not retired", p))
-	}
-	return faults
-}
-
-// unprotectedRefs are those of which jobs may be run that do not get protected variables.
-func unprotectedRefs(o observed) []string {
-	var refs []string
-	p := o.preflight
-	if p.LiveRef != "" && !p.LiveRefProtected {
-		refs = append(refs, p.LiveRef)
-	}
-	if o.request.runsPipeline() && p.Ref != "" && !p.RefProtected && p.Ref != p.LiveRef {
-		refs = append(refs, p.Ref)
-	}
-	return refs
-}
-
-// refsProtected tells whether every job that may be run would get protected variables.
-func refsProtected(o observed) bool {
-	known := o.preflight.LiveRef != "" || o.request.runsPipeline() && o.preflight.Ref != ""
-	return known && len(unprotectedRefs(o)) == 0
-}
-
-// publishedKeyID is the key that the variables hand out, "" when that cannot be
-// told. A value outranks a stamp: people edit values and leave descriptions.
-func publishedKeyID(o observed) string {
-	v := o.published.KeyID
-	switch {
-	case !v.Exists:
-		return ""
-	case v.Value != "":
-		return v.Value
-	case !v.Hidden:
-		return ""
-	case v.Claims == "" && len(o.keys) == 1:
-		return o.keys[0].ID
-	}
-	return v.Claims
 }
 
 // suspect is the key whose last use the decision rests on, "" for none.
@@ -433,6 +417,12 @@ func keyIDs(keys []AccessKey) string {
 		ids[i] = k.ID
 	}
 	return strings.Join(ids, ", ")
+}
+
+// keyIDVariable names the variable that says which key is published.
+func keyIDVariable(o observed) string {
+	names := o.request.Places()[0].Variables()
+	return names[len(names)-1]
 }
 
 func lastUsed(o observed) string {

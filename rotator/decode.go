@@ -94,57 +94,148 @@ func saidTwice(data []byte) string {
 	return ""
 }
 
-func decodeRequest(fields map[string]json.RawMessage) (Request, error) {
+func decodeRequest(given map[string]json.RawMessage) (Request, error) {
 	r := DefaultRequest()
-	var faults, unknown, mistyped []string
-	into := r.fields()
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		target, known := into[name]
-		switch {
-		case !known:
-			unknown = append(unknown, quoted(name))
-		case string(fields[name]) == "null" || json.Unmarshal(fields[name], target) != nil:
-			mistyped = append(mistyped, name)
-			faults = append(faults, name+" must be "+typeWord(target))
-		}
+	if _, several := given["destinations"]; several {
+		r.Target = Target{}
 	}
-	if len(unknown) > 0 {
-		faults = append(faults, unknownFault(unknown, slices.Sorted(maps.Keys(into))))
+	var d decoder
+	d.decode("", given, r.fields())
+	if slices.Contains(d.mistyped, "destinations") {
+		r.Target, r.Destinations = DefaultTarget(), nil
+		r.ProjectID = 1 // what is wrong is the list, not what stands in its stead
 	}
 	var invalid *RequestError
 	if errors.As(r.Validate(), &invalid) {
 		for _, fault := range invalid.Faults {
 			name, _, _ := strings.Cut(fault, " ")
-			if !slices.Contains(mistyped, name) {
-				faults = append(faults, fault)
+			if !slices.Contains(d.mistyped, name) {
+				d.faults = append(d.faults, fault)
 			}
 		}
 	}
-	if len(faults) > 0 {
-		return Request{}, &RequestError{faults}
+	if len(d.faults) > 0 {
+		return Request{}, &RequestError{d.faults}
 	}
 	return r, nil
 }
 
+// decoder fills in the fields of a request and of what it is made of, and gathers what
+// is wrong.
+type decoder struct{ faults, mistyped []string }
+
+// decode fills in one object. within is where it stands in the request, "" or
+// "destinations[0].".
+func (d *decoder) decode(within string, given map[string]json.RawMessage, into map[string]any) {
+	var unknown []string
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		target, known := into[name]
+		switch {
+		case !known:
+			unknown = append(unknown, quoted(within+name))
+		case !d.set(within+name, given[name], target):
+			d.mistyped = append(d.mistyped, within+name)
+			d.faults = append(d.faults, within+name+" must be "+typeWord(target))
+		}
+	}
+	if len(unknown) > 0 {
+		d.faults = append(d.faults, unknownFault(unknown, slices.Sorted(maps.Keys(into))))
+	}
+}
+
+// set fills in one field, and tells whether its type is right.
+func (d *decoder) set(name string, value json.RawMessage, target any) bool {
+	if string(value) == "null" {
+		return false
+	}
+	switch target := target.(type) {
+	case *[]Target:
+		return each(d, name, value, func(within string, fields map[string]json.RawMessage) {
+			t := DefaultTarget()
+			d.decode(within, fields, t.fields())
+			*target = append(*target, t)
+		})
+	case *[]ProjectWay:
+		return each(d, name, value, func(within string, fields map[string]json.RawMessage) {
+			w := ProjectWay{Way: Way{Redeploy: RedeployPipeline}}
+			into := w.Way.fields()
+			into["project_id"] = &w.ProjectID
+			d.decode(within, fields, into)
+			*target = append(*target, w)
+		})
+	case *map[string]any:
+		return json.Unmarshal(value, target) == nil && !slices.ContainsFunc(slices.Collect(maps.Values(*target)), isNoInput)
+	}
+	return json.Unmarshal(value, target) == nil
+}
+
+// isNoInput: GitLab's inputs are strings, numbers, booleans and arrays.
+func isNoInput(value any) bool {
+	_, object := value.(map[string]any)
+	return value == nil || object
+}
+
+// each decodes a list of objects, at least one.
+func each(d *decoder, name string, value json.RawMessage, decode func(within string, fields map[string]json.RawMessage)) bool {
+	var list []json.RawMessage
+	if json.Unmarshal(value, &list) != nil || len(list) == 0 {
+		return false
+	}
+	for i, element := range list {
+		within := fmt.Sprintf("%s[%d]", name, i)
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(element, &fields) != nil || fields == nil {
+			d.faults = append(d.faults, within+" must be an object")
+			fields = nil
+		}
+		if twice := saidTwice(element); fields != nil && twice != "" {
+			d.faults = append(d.faults, within+" says "+quoted(twice)+" twice")
+		}
+		decode(within+".", fields)
+	}
+	return true
+}
+
 // fields are the places of a request's fields, by their names in JSON.
 func (r *Request) fields() map[string]any {
+	into := r.Target.fields()
+	maps.Copy(into, map[string]any{
+		"user":          &r.User,
+		"destinations":  &r.Destinations,
+		"max_age_days":  &r.MaxAgeDays,
+		"lead_days":     &r.LeadDays,
+		"overlap_hours": &r.OverlapHours,
+		"soak_hours":    &r.SoakHours,
+		"force":         &r.Force,
+		"retire_key":    &r.RetireKey,
+		"caller_job_id": &r.CallerJobID,
+	})
+	return into
+}
+
+func (t *Target) fields() map[string]any {
+	into := t.Way.fields()
+	maps.Copy(into, map[string]any{
+		"project_id":                 &t.ProjectID,
+		"group_id":                   &t.GroupID,
+		"environment_scope":          &t.EnvironmentScope,
+		"access_key_id_variable":     &t.AccessKeyIDVariable,
+		"secret_access_key_variable": &t.SecretAccessKeyVariable,
+		"credentials_file_variable":  &t.CredentialsFileVariable,
+		"profile":                    &t.Profile,
+		"allow_unmasked":             &t.AllowUnmasked,
+		"redeploys":                  &t.Redeploys,
+	})
+	return into
+}
+
+func (w *Way) fields() map[string]any {
 	return map[string]any{
-		"user":                       &r.User,
-		"project_id":                 &r.ProjectID,
-		"environment_scope":          &r.EnvironmentScope,
-		"access_key_id_variable":     &r.AccessKeyIDVariable,
-		"secret_access_key_variable": &r.SecretAccessKeyVariable,
-		"redeploy":                   &r.Redeploy,
-		"ref":                        &r.Ref,
-		"environment":                &r.Environment,
-		"fallback":                   &r.Fallback,
-		"max_age_days":               &r.MaxAgeDays,
-		"lead_days":                  &r.LeadDays,
-		"overlap_hours":              &r.OverlapHours,
-		"soak_hours":                 &r.SoakHours,
-		"force":                      &r.Force,
-		"retire_key":                 &r.RetireKey,
-		"caller_job_id":              &r.CallerJobID,
+		"redeploy":    &w.Redeploy,
+		"ref":         &w.Ref,
+		"environment": &w.Environment,
+		"fallback":    &w.Fallback,
+		"inputs":      &w.Inputs,
 	}
 }
 
@@ -154,6 +245,10 @@ func typeWord(target any) string {
 		return "a string"
 	case *bool:
 		return "true or false"
+	case *[]Target, *[]ProjectWay:
+		return "a list of one or more objects"
+	case *map[string]any:
+		return "an object of strings, numbers, booleans and arrays"
 	default:
 		return "a whole number"
 	}

@@ -17,7 +17,7 @@ type sight struct {
 	userAt      time.Time // ours, when IAM said its own time
 	keys        *[]AccessKey
 	preflight   *Preflight
-	published   *Published
+	published   *[]Published
 	publishedAt time.Time // ours, when GitLab said its own time
 	deployed    *Deployment
 	holders     *[]Job
@@ -99,8 +99,8 @@ func (u *run) observed() observed {
 	o.deployed = valueOr(u.seen.deployed)
 	o.holders = valueOr(u.seen.holders)
 	o.lastUse = valueOr(u.seen.lastUse)
-	if u.seen.published != nil {
-		o.gitLab = o.published.At.Add(now.Sub(u.seen.publishedAt))
+	for _, p := range o.published {
+		o.gitLab = p.At.Add(now.Sub(u.seen.publishedAt))
 	}
 	return o
 }
@@ -140,7 +140,7 @@ func (u *run) lookAtUser(ctx context.Context) error {
 	switch r := u.record; {
 	case r.UniqueID != u.seen.user.UniqueID && u.request.Force:
 		u.record = Record{Version: r.Version, Lease: r.Lease} // what it says is about another user
-	case r.InFlight() && r.Request.Place() == u.request.Place() && !u.request.Force:
+	case r.InFlight() && slices.Equal(r.Request.Places(), u.request.Places()) && !u.request.Force:
 		// A rotation ends by the rules that it began with: whoever asks by hand, in
 		// passing, does not loosen them. Force takes the new ones.
 		retire, caller := orElse(u.request.RetireKey, r.Request.RetireKey), cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
@@ -148,10 +148,25 @@ func (u *run) lookAtUser(ctx context.Context) error {
 		u.request.RetireKey, u.request.CallerJobID = retire, caller
 	case r.InFlight() && r.UniqueID == u.seen.user.UniqueID: // by force, but not at the expense of the proof
 		u.request.OverlapHours = max(u.request.OverlapHours, r.Request.OverlapHours)
-		u.request.Environment = orElse(u.request.Environment, r.Request.Environment)
+		u.request.Target, u.request.Destinations = provenAs(r.Request, u.request)
 		u.request.CallerJobID = cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
 	}
 	return nil
+}
+
+// provenAs are the targets of a request that is forced upon a rotation in flight: the new
+// one, but for a deployment that was to be the proof. Where there are several redeploys,
+// some may be over, so they stay as they are.
+func provenAs(old, forced Request) (Target, []Target) {
+	several := func(r Request) bool { return len(r.Destinations) > 0 || len(r.Redeploys) > 0 }
+	switch {
+	case !slices.Equal(old.Places(), forced.Places()): // which is refused
+		return forced.Target, forced.Destinations
+	case several(old) || several(forced):
+		return old.Target, old.Destinations
+	}
+	forced.Environment = orElse(forced.Environment, old.Environment)
+	return forced.Target, nil
 }
 
 // forget closes the record of a user who is gone, and whose keys are gone with it.
@@ -198,28 +213,29 @@ func (u *run) lookBefore(ctx context.Context) error {
 		return nil
 	}
 	p, err := u.Destination.Preflight(ctx, u.request)
-	if p.CannotRedeploy != "" && u.request.Fallback == RedeployPipeline {
-		p.Warnings = append(p.Warnings, insteadOf(p.CannotRedeploy, p.Ref))
-	}
 	u.seen.preflight = &p
-	if len(p.Faults) > 0 {
+	if len(faultsIn(p.Checks)) > 0 {
 		u.seen.published = nil // why it cannot be read is among them
 	}
 	return err
 }
 
 func (u *run) lookAtPublished(ctx context.Context) error {
-	if u.seen.published != nil || len(valueOr(u.seen.preflight).Faults) > 0 {
+	if u.seen.published != nil || len(faultsIn(valueOr(u.seen.preflight).Checks)) > 0 {
 		return nil
 	}
-	p, err := u.Destination.Read(ctx, u.request.Place())
+	places := u.request.Places()
+	all, err := u.Destination.Read(ctx, places)
 	if errors.Is(err, ErrRefused) && !u.record.InFlight() {
-		p, err = Published{Faults: []string{err.Error()}}, nil
+		all = make([]Published, len(places))
+		all[0].Faults, err = []string{err.Error()}, nil
 	}
-	if !isAccessKeyID(p.KeyID.Value) {
-		p.KeyID.Value = "" // whatever it is, swapped names may have made it a secret
+	for i := range all {
+		if !isAccessKeyID(all[i].KeyID.Value) {
+			all[i].KeyID.Value = "" // whatever it is, swapped names may have made it a secret
+		}
 	}
-	u.seen.published, u.seen.publishedAt = &p, time.Now()
+	u.seen.published, u.seen.publishedAt = &all, time.Now()
 	return err
 }
 
@@ -227,7 +243,7 @@ func (u *run) lookAtDeployment(ctx context.Context) error {
 	if u.seen.deployed != nil {
 		return nil
 	}
-	if u.request.Redeploy == RedeployNone {
+	if turnOf(u.request, u.record).Redeploy == RedeployNone || u.record.Fresh {
 		u.seen.deployed = &Deployment{}
 		return nil
 	}
@@ -239,13 +255,53 @@ func (u *run) lookAtDeployment(ctx context.Context) error {
 	return err
 }
 
+// lookAtHolders finds the jobs that may hold the old key: before a redeploy those of its
+// project, before the old key is retired those of all projects that may use it.
 func (u *run) lookAtHolders(ctx context.Context) error {
 	if u.seen.holders != nil {
 		return nil
 	}
-	jobs, err := u.Redeployer.Holders(ctx, u.redeploy())
+	asked := []Redeploy{u.redeploy()}
+	if u.phase() == PhaseRetiring {
+		asked = u.holderQuestions()
+	}
+	jobs := []Job{}
 	u.seen.holders = &jobs
-	return err
+	for _, r := range asked {
+		found, err := u.Redeployer.Holders(ctx, r)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, found...)
+	}
+	return nil
+}
+
+// holderQuestions are one for each project and group that the key is published to or
+// redeployed in.
+func (u *run) holderQuestions() []Redeploy {
+	turns := u.request.Turns()
+	if len(u.request.Targets()) == 1 && u.request.Targets()[0].GroupID == 0 && len(turns) <= 1 {
+		return []Redeploy{u.redeploy()}
+	}
+	ask := func(project, group int64) Redeploy { // without a mark: it is that of one project
+		return Redeploy{ProjectID: project, GroupID: group, PublishedAt: u.record.PublishedAt, After: Unmarked, CallerJob: u.request.CallerJobID}
+	}
+	var all []Redeploy
+	var asked []int64
+	for _, t := range u.request.Targets() {
+		if t.GroupID != 0 {
+			all = append(all, ask(0, t.GroupID))
+		} else if !slices.Contains(asked, t.ProjectID) {
+			all, asked = append(all, ask(t.ProjectID, 0)), append(asked, t.ProjectID)
+		}
+	}
+	for _, t := range turns { // the projects of groups are asked for with the group
+		if u.request.Targets()[t.Target].GroupID == 0 && !slices.Contains(asked, t.ProjectID) {
+			all, asked = append(all, ask(t.ProjectID, 0)), append(asked, t.ProjectID)
+		}
+	}
+	return all
 }
 
 // lookAtLastUse reads the last use of the one key that it matters for. That it
@@ -263,13 +319,19 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 	return nil
 }
 
+// redeploy is what is asked of the Redeployer in this turn.
 func (u *run) redeploy() Redeploy {
 	r := u.record
+	t := turnOf(u.request, r)
+	names := u.request.Places()[t.Target].Variables()
 	d := Redeploy{
-		ProjectID: u.request.ProjectID, Ref: r.Ref, Environment: u.request.Environment,
-		Variables: [2]string{u.request.AccessKeyIDVariable, u.request.SecretAccessKeyVariable}, PublishedAt: r.PublishedAt,
+		ProjectID: t.ProjectID, Ref: r.ref(), Environment: t.Environment, Inputs: t.Inputs,
+		Variables: [2]string{names[len(names)-1], names[0]}, PublishedAt: r.PublishedAt,
 		After: Mark{Pipeline: r.Mark, Job: r.JobMark}, CallerJob: u.request.CallerJobID,
-		Live: u.request.Redeploy == RedeployDeployment && (!r.FellBack || u.request.Fallback != RedeployPipeline),
+		Live: t.Redeploy == RedeployDeployment && (!r.FellBack || t.Fallback == ""),
+	}
+	if r.Fresh {
+		d.After = Unmarked
 	}
 	kind := KindPipeline
 	if d.Live {

@@ -48,46 +48,103 @@ func orphans(o observed) []AccessKey {
 	})
 }
 
-func isPublishedAnywhere(o observed, keyID string) bool {
-	p := o.published
-	return slices.Contains([]string{p.KeyID.Value, p.KeyID.Claims, p.Secret.Claims}, keyID) ||
-		slices.ContainsFunc(p.Elsewhere, func(h Holding) bool { return h.KeyID == keyID })
-}
-
-// decideCreated: a crash here leaves a key whose secret is gone, or a pair that is
-// half published.
+// decideCreated: a crash here leaves a key whose secret is gone, a pair that is half
+// published, or one that is in some places and not in others.
 //
-// The next run finishes publishing when the secret variable claims the new key:
-// that needs no secret. Else it deletes the new key and starts over.
+// The next run finishes a place whose secret variable claims the new key: that needs no
+// secret. For the other places it reads the secret back from one that has it. Where
+// nothing has it, it deletes the new key and starts over.
 func decideCreated(o observed) verdict {
-	id, p := o.record.NewKeyID, o.published
+	id := o.record.NewKeyID
 	switch {
 	case o.havePair && !o.proven && o.givenUp == "":
 		return do(StepProve, id, "a new key takes seconds to work")
-	case p.Secret.Claims == id && holdsKeyID(p.KeyID, id):
+	case publishedEverywhere(o, id):
 		return do(StepMark, id, "%s is published", id)
-	case p.Secret.Claims == id && switchedOffMeanwhile(o, id):
-		if o.request.Force {
-			return do(StepRestart, "", "%s was switched off before it was published whole; starting over by force", id)
-		}
-		return answer(StatusHeld, "%s was switched off before it was published whole, so a job that starts now gets a pair that does not work: switch it on again, or run with force to start over", id)
-	case p.Secret.Claims == id && (o.havePair || hasKey(o.keys, id) || o.iamNow.Before(o.record.CreatingSince.Add(o.orphan))): // a list may lack a young key
-		return do(StepPublishKeyID, id, "%s is half published", id)
-	case p.Secret.Claims == id:
-		return do(StepRestart, "", "%s is gone, so somebody deleted it; starting over", id)
-	case isPublishedAnywhere(o, id) && o.request.Force:
-		return do(StepRestart, "", "%s is published with a secret that is not its own; starting over by force", id)
-	case isPublishedAnywhere(o, id):
-		return answer(StatusHeld, "%s is published with a secret that is not its own, so somebody changed the variables: correct them, or run with force to start over", id)
+	}
+	if halves := placesWhere(o, id, half); len(halves) > 0 {
+		return finishHalf(o, halves[0])
+	}
+	if v, held := wronged(o, id); held {
+		return v
+	}
+	begun := len(placesWhere(o, id, whole)) > 0
+	switch {
+	case o.givenUp != "" && begun:
+		return answer(StatusFailed, "%s, so the new key %s is not published everywhere (%s); both keys work, and the next run tries again", o.givenUp, id, holdings(o))
 	case o.givenUp != "":
 		return do(StepDiscard, id, "%s", o.givenUp)
+	case !o.havePair && begun:
+		return readBack(o)
 	case !o.havePair:
 		return discardLost(o)
 	}
-	if p := publishedKeyID(o); p != "" && o.record.PreviousKeyID != "" && p != o.record.PreviousKeyID && !o.request.Force {
+	return publishNext(o, begun)
+}
+
+// finishHalf completes a torn pair, if its key still lives.
+func finishHalf(o observed, i int) verdict {
+	id := o.record.NewKeyID
+	young := o.iamNow.Before(o.record.CreatingSince.Add(o.orphan)) // a list may lack a young key
+	switch {
+	case switchedOffMeanwhile(o, id) && o.request.Force:
+		return do(StepRestart, "", "%s was switched off before it was published whole; starting over by force", id)
+	case switchedOffMeanwhile(o, id):
+		return answer(StatusHeld, "%s was switched off before it was published whole, so a job that starts now gets a pair that does not work: switch it on again, or run with force to start over", id)
+	case o.havePair, hasKey(o.keys, id), young:
+		v := do(StepPublishKeyID, id, "%s is half published", id)
+		v.place = i
+		return v
+	}
+	return do(StepRestart, "", "%s is gone, so somebody deleted it; starting over", id)
+}
+
+// wronged: somebody has put the new key's id beside another secret, or elsewhere.
+func wronged(o observed, id string) (verdict, bool) {
+	isElsewhere := slices.ContainsFunc(elsewhere(o), func(h Holding) bool { return h.KeyID == id })
+	switch {
+	case len(placesWhere(o, id, wrong)) == 0 && (!isElsewhere || len(placesWhere(o, id, whole)) > 0):
+		return verdict{}, false
+	case o.request.Force:
+		return do(StepRestart, "", "%s is published with a secret that is not its own; starting over by force", id), true
+	}
+	return answer(StatusHeld, "%s is published with a secret that is not its own, so somebody changed the variables: correct them, or run with force to start over", id), true
+}
+
+// publishNext publishes the pair to the next place, unless somebody has put another key
+// there meanwhile.
+func publishNext(o observed, begun bool) verdict {
+	id := o.record.NewKeyID
+	i, _ := next(o, id)
+	p := heldKeyID(o, o.published[i])
+	foreign := p != "" && o.record.PreviousKeyID != "" && p != o.record.PreviousKeyID && !o.request.Force
+	switch {
+	case foreign && begun:
+		return answer(StatusHeld, "somebody has published %s meanwhile (%s): correct the variables, or run with force to publish %s over them", p, holdings(o), id)
+	case foreign:
 		return do(StepDiscard, id, "somebody has published %s meanwhile", p)
 	}
-	return do(StepPublishSecret, id, "%s works", id)
+	v := do(StepPublishSecret, id, "%s works", id)
+	v.place = i
+	return v
+}
+
+// readBack brings the new key to the places that do not have it yet, though the run that
+// made it has died: where its secret is not hidden it can be read. When it is hidden in
+// all places that have it, nobody can, and one half of the service uses each key: then
+// a person must say which half may fail for the moment that a new key takes.
+func readBack(o observed) verdict {
+	id := o.record.NewKeyID
+	if i, found := readable(o, id); found {
+		v := do(StepRecover, id, "%s is not published everywhere yet, and the run that made it has ended", id)
+		v.place = i
+		return v
+	}
+	if o.request.Force && o.request.RetireKey != "" {
+		return do(StepRestart, "", "%s cannot be published everywhere, for its secret can nowhere be read; starting over by force", id)
+	}
+	return answer(StatusHeld, "the run that published %s died before it was in all places (%s), and nobody can read its secret, which is hidden: both keys work, so nothing is broken. "+
+		"To end it, let one place fail for about half a minute: run with force, and name its key in retire_key", id, holdings(o))
 }
 
 func switchedOffMeanwhile(o observed, id string) bool {
@@ -104,24 +161,25 @@ func discardLost(o observed) verdict {
 	return do(StepDiscard, id, "the run that made %s ended before it was published: nobody has its secret", id)
 }
 
-func holdsKeyID(v Variable, id string) bool {
-	return v.Value == id || v.Hidden && v.Claims == id
-}
-
 // decidePublished: a crash here leaves the new pair in place, proven, and maybe a
 // redeploy whose reply was lost.
 //
 // The next run finds that redeploy above the mark, or starts one.
 func decidePublished(o observed) verdict {
-	switch s := o.deployed.State; {
-	case o.request.Redeploy == RedeployNone && o.record.Marked:
-		return do(StepAwait, o.record.NewKeyID, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
+	id, s := o.record.NewKeyID, o.deployed.State
+	switch {
+	case o.turn().Redeploy == RedeployNone && o.record.Marked:
+		return do(StepAwait, id, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
+	case o.record.Tag != "" && (!o.record.Marked || s == DeploymentSucceeded || s == DeploymentFailed):
+		return do(StepUntag, id, "%s was for one pipeline", o.record.Tag)
 	case o.record.Marked && s == DeploymentFailed:
-		return do(StepAwait, o.record.NewKeyID, "%s", failedAs(o.deployed))
+		return do(StepAwait, id, "%s", failedAs(o.deployed))
 	case o.record.Marked && s != DeploymentNone:
-		return do(StepAwait, o.record.NewKeyID, "%s was started", o.deployed.Name())
+		return do(StepAwait, id, "%s was started", o.deployed.Name())
+	case o.record.Tag != "" && !o.record.Tagged:
+		return do(StepTag, id, "commit %.8s is live", o.record.Commit)
 	case o.record.Marked:
-		return do(StepRedeploy, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
+		return do(StepRedeploy, id, "the service needs %s", id)
 	}
 	return decideRedeploy(o)
 }
@@ -165,6 +223,10 @@ func recentAttempts(attempts []time.Time, now time.Time) []time.Time {
 // decideRedeploying: a crash here leaves a deployment running. The next run waits on.
 func decideRedeploying(o observed) verdict {
 	d := o.deployed
+	over := d.State == DeploymentSucceeded || d.State == DeploymentFailed || d.State == DeploymentNone
+	if over && o.record.Tag != "" {
+		return do(StepUntag, o.record.NewKeyID, "%s was for one pipeline", o.record.Tag)
+	}
 	switch d.State {
 	case DeploymentSucceeded:
 		return do(StepAwait, o.record.NewKeyID, "%s succeeded", d.Name())
@@ -241,7 +303,7 @@ func keepOld(o observed) (verdict, bool) {
 	if v, held := changed(o); held {
 		return v, true
 	}
-	for _, h := range o.published.Elsewhere {
+	for _, h := range elsewhere(o) {
 		if h.KeyID == old {
 			return answer(StatusHeld, "%s holds %s, which is to be retired: give it a user of its own, or remove it", h.Variable, old), true
 		}
@@ -276,10 +338,9 @@ func quietTime(r Request) time.Duration { return max(hours(r.OverlapHours), last
 // changed: somebody has put something else where the new key was published, or has
 // taken it away.
 func changed(o observed) (verdict, bool) {
-	id, p := o.record.NewKeyID, o.published
-	published := p.Secret.Claims == id && holdsKeyID(p.KeyID, id)
+	id := o.record.NewKeyID
 	works := slices.ContainsFunc(o.keys, func(k AccessKey) bool { return k.ID == id && k.Status == KeyActive })
-	switch {
+	switch published := publishedEverywhere(o, id); {
 	case published && works:
 		return verdict{}, false
 	case o.request.Force:
@@ -287,8 +348,14 @@ func changed(o observed) (verdict, bool) {
 	case published:
 		return answer(StatusHeld, "the published key %s is gone or not active, so somebody changed it, and the old one is kept: switch it on again, or run with force to start over", id), true
 	}
-	return answer(StatusHeld, "%s and %s no longer hold %s, so somebody changed them, and both keys are kept: to start over from what they hold now, make sure that nothing uses %s, then run with force and name it in retire_key",
-		o.request.AccessKeyIDVariable, o.request.SecretAccessKeyVariable, id, id), true
+	var lost []string
+	for i, place := range o.request.Places() {
+		if i >= len(o.published) || placed(o.published[i], id) != whole {
+			lost = append(lost, place.String())
+		}
+	}
+	return answer(StatusHeld, "%s no longer hold %s, so somebody changed them, and both keys are kept: to start over from what they hold now, make sure that nothing uses %s, then run with force and name it in retire_key",
+		strings.Join(lost, ", "), id, id), true
 }
 
 // onIAMClock carries a moment of GitLab's clock to IAM's. Both are read to the

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -98,38 +100,110 @@ type Prober interface {
 // Identity is who a pair authenticates as.
 type Identity struct{ ARN string }
 
-// Place is where a pair is published: two variables of one project in one scope.
+// Place is where a pair is published: two variables of one project or group in one
+// scope or, with File, one variable that holds a credentials file.
 type Place struct {
-	ProjectID        int64
-	EnvironmentScope string // matched exactly; "*" is a scope like any other
-	KeyIDVariable    string
-	SecretVariable   string
+	ProjectID        int64  `json:"project_id,omitempty"`
+	GroupID          int64  `json:"group_id,omitempty"` // instead of a project
+	EnvironmentScope string `json:"environment_scope"`  // matched exactly; "*" is a scope like any other
+	KeyIDVariable    string `json:"access_key_id_variable,omitempty"`
+	SecretVariable   string `json:"secret_access_key_variable,omitempty"`
+	File             string `json:"credentials_file_variable,omitempty"`
+	Profile          string `json:"profile,omitempty"`
 }
 
-// Destination is the project that a pair is published to.
+// Owner is whose the variables are, as a person would say it.
+func (p Place) Owner() string {
+	if p.GroupID != 0 {
+		return fmt.Sprintf("group %d", p.GroupID)
+	}
+	return fmt.Sprintf("project %d", p.ProjectID)
+}
+
+// String is the place as a person would say it.
+func (p Place) String() string {
+	return fmt.Sprintf("%s [%s] of %s", strings.Join(p.Variables(), " and "), p.EnvironmentScope, p.Owner())
+}
+
+// binding is how a user's tag names it.
+func (p Place) binding() string {
+	if p.GroupID != 0 {
+		return fmt.Sprintf("group:%d", p.GroupID)
+	}
+	return fmt.Sprint(p.ProjectID)
+}
+
+// Variables are the names of its variables, the one that makes it whole last.
+func (p Place) Variables() []string {
+	if p.File != "" {
+		return []string{p.File}
+	}
+	return []string{p.SecretVariable, p.KeyIDVariable}
+}
+
+// overlaps tells whether two places share a variable.
+func (p Place) overlaps(q Place) bool {
+	same := p.ProjectID == q.ProjectID && p.GroupID == q.GroupID && p.EnvironmentScope == q.EnvironmentScope
+	return same && slices.ContainsFunc(p.Variables(), func(name string) bool { return slices.Contains(q.Variables(), name) })
+}
+
+// Part is a part of a pair that is written at once.
+type Part string
+
+// The parts, in the order in which they are written. With the file, where the pair is
+// published as one, everything is written at once.
+const (
+	PartSecret Part = "secret"
+	PartKeyID  Part = "key_id"
+)
+
+// Destination is where pairs are published.
 type Destination interface {
 	// Preflight reads everything that could keep a rotation from succeeding. What
 	// a person can mend is a fault, in words; an error means that it could not look.
 	// That what is live cannot be deployed again is told apart: there may be a fallback.
 	Preflight(ctx context.Context, r Request) (Preflight, error)
-	// Read tells what is published, and where else in the project.
-	Read(ctx context.Context, p Place) (Published, error)
-	// WriteSecret puts the pair's secret into the secret variable and stamps it
-	// with the pair's key id. before is the variable as read, or as it is to be made.
+	// Read tells what is published at each place, and where else in their projects and
+	// groups.
+	Read(ctx context.Context, places []Place) ([]Published, error)
+	// Recover reads a published secret back, if the secret variable is stamped with the
+	// key and not hidden. ErrRefused: it cannot be read.
+	Recover(ctx context.Context, p Place, keyID string) (Secret, error)
+	// Write puts one part of a pair into its variable, and stamps it with the pair's key
+	// id. before is the variable as read, or as it is to be made; of the key id, the
+	// pair's secret is not needed. It returns the moment from which every job that starts
+	// gets what was written: GitLab's clock, rounded up to a second.
 	// Writing the same pair twice is safe. ErrRefused: it was not applied.
-	WriteSecret(ctx context.Context, p Place, before Variable, pair KeyPair) error
-	// WriteKeyID puts and stamps the key id, and returns the moment from which
-	// every job that starts gets the pair: GitLab's clock, rounded up to a second.
-	// Writing the same id twice is safe. ErrRefused: it was not applied.
-	WriteKeyID(ctx context.Context, p Place, before Variable, keyID string) (time.Time, error)
+	Write(ctx context.Context, p Place, part Part, before Variable, pair KeyPair) (time.Time, error)
+}
+
+// CheckState is what a look before anything is touched has found.
+type CheckState string
+
+// The states of a check.
+const (
+	CheckOK      CheckState = "ok"
+	CheckWarning CheckState = "warning" // it will need somebody soon
+	CheckFault   CheckState = "fault"   // a rotation would not succeed
+)
+
+// Check is one thing that was looked at before anything is touched.
+type Check struct {
+	Name   string     `json:"check"` // what was looked at
+	State  CheckState `json:"state"`
+	Detail string     `json:"detail"` // what was found; of a fault or warning, what to do
 }
 
 // Preflight is what was found before anything is touched.
 type Preflight struct {
-	Faults   []string // sentences: what is wrong, and what to do
-	Warnings []string // sentences: what will need somebody soon
+	Checks []Check
 	// ReadOnly: the token may look (plan) but not rotate.
 	ReadOnly bool
+	Turns    []TurnPreflight // of Request.Turns, as far as they were looked at
+}
+
+// TurnPreflight is what was found about one redeploy.
+type TurnPreflight struct {
 	// Ref is the branch or tag that a pipeline runs on: the request's, or the default
 	// branch. When no pipeline may be run it was not looked at.
 	Ref          string
@@ -140,6 +214,19 @@ type Preflight struct {
 	LiveRefProtected bool
 	// CannotRedeploy says why what is live cannot be deployed again, "" when it can.
 	CannotRedeploy string
+	// LiveCommit is the commit of what is live, "" when it is not known.
+	LiveCommit string
+}
+
+// Found are the details of the checks of a state.
+func (p Preflight) Found(state CheckState) []string {
+	var found []string
+	for _, c := range p.Checks {
+		if c.State == state {
+			found = append(found, c.Detail)
+		}
+	}
+	return found
 }
 
 // Published is what the variables of a place hold.
@@ -149,8 +236,8 @@ type Published struct {
 	// Faults are sentences about the variables themselves: what keeps them from
 	// being written, and what to do.
 	Faults []string `json:"faults"`
-	// Elsewhere are the project's other variables that hold an access key id,
-	// by value or by stamp.
+	// Elsewhere are the other variables of the project or group that hold an access
+	// key id, by value or by stamp, but for those of the places that were asked for.
 	Elsewhere []Holding `json:"elsewhere"`
 	// At is GitLab's own time of the answer, rounded up to a second.
 	At time.Time `json:"at"`
@@ -204,22 +291,39 @@ type Mark struct {
 	Job      int64 // the highest id of a job; 0: not asked for
 }
 
+// Unmarked is the mark of a project of which none was taken: nothing is later by order.
+var Unmarked = Mark{Pipeline: math.MaxInt64}
+
+// Tagger makes and removes the tags that a live commit is deployed from.
+type Tagger interface {
+	// Tag makes a tag at a commit. One that is there already, at this commit, is no
+	// error. ErrRefused: there is none.
+	Tag(ctx context.Context, projectID int64, name, commit string) error
+	// Untag removes a tag. One that is gone is no error.
+	Untag(ctx context.Context, projectID int64, name string) error
+}
+
 // Redeploy is what is asked of a Redeployer.
 type Redeploy struct {
 	ProjectID   int64
-	Live        bool      // deploy again what is live in Environment, instead of a pipeline on Ref
-	Ref         string    // of the pipeline
+	Live        bool   // deploy again what is live in Environment, instead of a pipeline on Ref
+	Ref         string // of the pipeline
+	Inputs      map[string]any
 	Variables   [2]string // the names of the pair's: a pipeline that was given its own keeps them
 	Environment string    // whose deployment is the proof; "": the pipeline's success is
 	PublishedAt time.Time // GitLab's clock
 	After       Mark      // what was newest after publishing, and before the redeploy was asked for
 	ID          int64     // the pipeline or, with Live, the job that deploys; 0 when not known
 	CallerJob   int64     // the job that waits for this rotation, 0 for none
+	GroupID     int64     // of Holders: all projects of this group, instead of one
 }
 
 // CannotRedeployError says that what is live cannot be deployed again, and that nothing
 // was started. It is an ErrRefused.
-type CannotRedeployError struct{ Why string }
+type CannotRedeployError struct {
+	Why    string
+	Commit string // of what is live, "" when that is not known
+}
 
 func (e *CannotRedeployError) Error() string { return e.Why }
 

@@ -11,57 +11,68 @@ import (
 // was lost: the value is the same each time, so sending it again is safe.
 const publishTries = 3
 
-// publishSecret writes the secret variable. A crash after it leaves a torn pair:
-// the stamp says so, and the next run finishes it without the secret.
+// publishSecret writes the secret variable of a place. A crash after it leaves a torn
+// pair there: the stamp says so, and the next run finishes it without the secret. With a
+// credentials file it writes the whole pair.
 func (u *run) publishSecret(ctx context.Context, o observed, v verdict) (verdict, error) {
 	began := time.Now()
-	err := u.write(ctx, func(ctx context.Context) error {
-		return u.Destination.WriteSecret(ctx, u.request.Place(), u.asMade(o.published.Secret), u.made.pair)
-	})
+	place := u.request.Places()[v.place]
+	at, err := u.publish(ctx, place, PartSecret, u.asMade(o.published[v.place].Secret, v.place), u.made.pair)
+	seen := &(*u.seen.published)[v.place]
 	switch {
 	case err == nil:
 		u.done(StepPublishSecret, began)
-		u.said = inScope(u.request.SecretAccessKeyVariable, u.request)
-		u.seen.published.Secret.Exists, u.seen.published.Secret.Claims = true, v.keyID
+		u.said = inScope(place.Variables()[0], place)
+		seen.Secret.Exists, seen.Secret.Claims = true, v.keyID
+		if place.File != "" {
+			seen.KeyID, seen.At = seen.Secret, at
+			seen.KeyID.Value = v.keyID
+		}
 		return verdict{}, nil
 	case errors.Is(err, ErrRefused) && u.made.doubtful == 0:
-		// Nothing was written, so the new key is nobody's: it goes at once.
+		// Nothing was written here, so the new key is nobody's, or works elsewhere.
 		u.giveUp(StepPublishSecret, "%v", err)
 		return verdict{}, nil
 	}
 	return verdict{}, u.doubt(ctx, err)
 }
 
-// publishKeyID writes the key id variable, which completes the pair. A crash after
-// it leaves everything in place; the next run sees that and goes on.
+// publishKeyID writes the key id variable, which completes the pair at its place. A crash
+// after it leaves that in place; the next run sees it and goes on.
 func (u *run) publishKeyID(ctx context.Context, o observed, v verdict) (verdict, error) {
 	began := time.Now()
-	err := u.write(ctx, func(ctx context.Context) error {
-		at, err := u.Destination.WriteKeyID(ctx, u.request.Place(), u.asMade(o.published.KeyID), v.keyID)
-		u.seen.published.At = at
-		return err
-	})
+	place := u.request.Places()[v.place]
+	at, err := u.publish(ctx, place, PartKeyID, u.asMade(o.published[v.place].KeyID, v.place), KeyPair{ID: v.keyID})
 	if err != nil {
 		return verdict{}, u.doubt(ctx, err)
 	}
 	u.done(StepPublishKeyID, began)
-	u.said = inScope(u.request.AccessKeyIDVariable, u.request)
-	id := &u.seen.published.KeyID
-	id.Exists, id.Value, id.Claims = true, v.keyID, v.keyID
-	if id.Hidden {
-		id.Value = ""
+	u.said = inScope(place.KeyIDVariable, place)
+	seen := &(*u.seen.published)[v.place]
+	seen.KeyID.Exists, seen.KeyID.Value, seen.KeyID.Claims, seen.At = true, v.keyID, v.keyID, at
+	if seen.KeyID.Hidden {
+		seen.KeyID.Value = ""
 	}
 	return verdict{}, nil
 }
 
-func inScope(variable string, r Request) string {
-	return fmt.Sprintf("%s of project %d [%s]", variable, r.ProjectID, r.EnvironmentScope)
+// publish writes one part of a pair.
+func (u *run) publish(ctx context.Context, place Place, part Part, before Variable, pair KeyPair) (at time.Time, err error) {
+	err = u.write(ctx, func(ctx context.Context) error {
+		at, err = u.Destination.Write(ctx, place, part, before, pair)
+		return err
+	})
+	return at, err
 }
 
-// asMade is the variable as it is to be made when there is none.
-func (u *run) asMade(v Variable) Variable {
-	if !v.Exists {
-		v.Protected = u.record.RefProtected
+func inScope(variable string, p Place) string {
+	return fmt.Sprintf("%s of %s [%s]", variable, p.Owner(), p.EnvironmentScope)
+}
+
+// asMade is a variable of a place as it is to be made when there is none.
+func (u *run) asMade(v Variable, place int) Variable {
+	if !v.Exists && place < len(u.record.Protect) {
+		v.Protected = u.record.Protect[place]
 	}
 	return v
 }

@@ -1,6 +1,9 @@
 package rotator
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Phase is how far a rotation has come. What a crash in each leaves, and what
 // the next run does about it, is told where decide handles it.
@@ -36,8 +39,8 @@ type Record struct {
 	KnownKeys     []string `json:"known_keys"`      // the user's keys when it began
 	PreviousKeyID string   `json:"previous_key_id"` // the key to retire; "" for none
 	NewKeyID      string   `json:"new_key_id"`
-	Ref           string   `json:"ref"`
-	RefProtected  bool     `json:"ref_protected"`
+	Refs          []string `json:"refs"`    // of the request's turns, as they were found
+	Protect       []bool   `json:"protect"` // of its targets: whether missing variables are made protected
 
 	StartedAt     time.Time `json:"started_at,omitzero"`     // ours
 	CreatingSince time.Time `json:"creating_since,omitzero"` // IAM's; a key we made is no older
@@ -48,6 +51,12 @@ type Record struct {
 	RetiringSince time.Time `json:"retiring_since,omitzero"` // ours; when the deployment was seen
 	SoakUntil     time.Time `json:"soak_until,omitzero"`     // ours
 
+	// Turn is which of the request's redeploys is under way, Deployments what the ones
+	// before it have come to. Fresh: this one was not marked yet.
+	Turn        int          `json:"turn,omitempty"`
+	Deployments []Deployment `json:"deployments,omitempty"`
+	Fresh       bool         `json:"fresh,omitempty"`
+
 	// Mark and JobMark are the highest ids of pipelines and jobs after publishing: what
 	// is above came later. JobMark is 0 when no job was to be retried. Marked says that
 	// an attempt to redeploy may be under way above them.
@@ -55,7 +64,12 @@ type Record struct {
 	JobMark int64 `json:"job_mark,omitempty"`
 	Marked  bool  `json:"marked"`
 	// FellBack: this attempt is a pipeline, for what is live cannot be deployed again.
-	FellBack   bool        `json:"fell_back,omitempty"`
+	FellBack bool `json:"fell_back,omitempty"`
+	// Tag is the one that the live commit is deployed from, to be removed again; Tagged:
+	// it was made.
+	Tag        string      `json:"tag,omitempty"`
+	Commit     string      `json:"commit,omitempty"`
+	Tagged     bool        `json:"tagged,omitempty"`
 	Attempts   []time.Time `json:"attempts,omitzero"` // ours; when redeploys were marked
 	Deployment Deployment  `json:"deployment"`
 
@@ -67,6 +81,34 @@ type Record struct {
 	Held      string    `json:"held"`                // why it was held last; "" when the last run was not
 	HeldTold  time.Time `json:"held_told,omitzero"`  // ours; when a person was told so
 	LookAgain time.Time `json:"look_again,omitzero"` // ours; follow-ups leave a held record alone until then
+}
+
+// deployments are what all turns until now have come to.
+func (r Record) deployments() []Deployment {
+	if r.Deployment.Kind == "" {
+		return r.Deployments
+	}
+	return append(slices.Clone(r.Deployments), r.Deployment)
+}
+
+// nextTurn goes on to the redeploy after the one that has come to d.
+func (r *Record) nextTurn(d Deployment) {
+	r.Deployment = d
+	r.Deployments = r.deployments()
+	r.Turn, r.Phase, r.Deployment = r.Turn+1, PhasePublished, Deployment{}
+	r.Mark, r.JobMark, r.Marked, r.Fresh, r.FellBack = 0, 0, false, true, false
+	r.Attempts, r.LastError = nil, ""
+}
+
+// ref is what the pipeline of the turn under way runs on.
+func (r Record) ref() string {
+	switch {
+	case r.Tag != "":
+		return r.Tag
+	case r.Turn < len(r.Refs):
+		return r.Refs[r.Turn]
+	}
+	return ""
 }
 
 // InFlight tells whether a rotation has begun and not ended.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,10 +18,10 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 	u.record.FellBack = false // what is live now may be one that can be deployed again
 	d := u.redeploy()
 	if u.record.Phase == PhaseCreated {
-		d.PublishedAt = o.published.At
+		d.PublishedAt = publishedAt(o)
 	}
 	var holders []Job
-	if u.request.Redeploy != RedeployNone {
+	if turnOf(u.request, u.record).Redeploy != RedeployNone {
 		var err error
 		if d.After, err = u.Redeployer.Mark(ctx, d); err != nil {
 			return verdict{}, err
@@ -30,7 +31,7 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 		}
 	}
 	err := u.save(ctx, func(r *Record) {
-		r.Phase, r.PublishedAt, r.Marked = PhasePublished, d.PublishedAt, len(holders) == 0
+		r.Phase, r.PublishedAt, r.Marked, r.Fresh = PhasePublished, d.PublishedAt, len(holders) == 0, false
 		r.Mark, r.JobMark = d.After.Pipeline, d.After.Job
 		if r.Marked {
 			r.Attempts = append(recentAttempts(r.Attempts, o.now), o.now.UTC())
@@ -41,17 +42,29 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 	return verdict{}, err
 }
 
+// publishedAt is when the last place was seen to be whole.
+func publishedAt(o observed) time.Time {
+	var last time.Time
+	for _, p := range o.published {
+		if p.At.After(last) {
+			last = p.At
+		}
+	}
+	return last
+}
+
 // startRedeploy starts the redeploy. A crash here leaves maybe a pipeline or a job; the
 // next run finds it above the mark. So does this one, once, when the reply is lost.
 func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict, error) {
 	began := time.Now()
+	turn := turnOf(u.request, u.record)
 	var d Deployment
 	err := u.write(ctx, func(ctx context.Context) (err error) {
 		d, err = u.Redeployer.Start(ctx, u.redeploy())
 		return err
 	})
-	if cannot := (*CannotRedeployError)(nil); errors.As(err, &cannot) && u.request.Fallback == RedeployPipeline {
-		return u.fallBack(ctx, cannot.Why)
+	if cannot := (*CannotRedeployError)(nil); errors.As(err, &cannot) && u.mayFallBack(turn, cannot) {
+		return u.fallBack(ctx, turn, cannot)
 	}
 	if err != nil && !errors.Is(err, ErrRefused) {
 		if found, lookErr := u.Redeployer.Check(ctx, u.redeploy()); lookErr == nil && found.State != DeploymentNone {
@@ -62,29 +75,83 @@ func (u *run) startRedeploy(ctx context.Context, _ observed, _ verdict) (verdict
 		return u.redeployFailed(ctx, u.record.Deployment, err)
 	}
 	u.done(StepRedeploy, began)
-	u.said = d.Name() + " on " + u.record.Ref
+	u.said = d.Name() + " on " + u.record.ref()
 	if d.Kind == KindDeployment {
-		u.said = fmt.Sprintf("%s in %s", d.Name(), u.request.Environment)
+		u.said = fmt.Sprintf("%s in %s", d.Name(), turn.Environment)
 	}
 	u.seen.deployed = &d
 	return verdict{}, u.save(ctx, func(r *Record) { r.Phase, r.Deployment = PhaseRedeploying, d })
 }
 
+// mayFallBack tells whether the request allows another way, and it can be gone.
+func (u *run) mayFallBack(t Turn, cannot *CannotRedeployError) bool {
+	return t.Fallback == RedeployPipeline || t.Fallback == FallbackLiveCommit && cannot.Commit != ""
+}
+
 // fallBack lets this attempt be a pipeline, as the request allows. A crash after it
 // leaves that intent; the next run starts the pipeline.
-func (u *run) fallBack(ctx context.Context, why string) (verdict, error) {
-	u.said = insteadOf(why, u.record.Ref)
+func (u *run) fallBack(ctx context.Context, t Turn, cannot *CannotRedeployError) (verdict, error) {
+	commit := ""
+	if t.Fallback == FallbackLiveCommit {
+		commit = cannot.Commit
+	}
 	return verdict{}, u.save(ctx, func(r *Record) {
 		r.FellBack = true
+		u.said = insteadOf(cannot.Why, r.ref())
+		if commit != "" {
+			r.Commit, r.Tag, r.Tagged = commit, TagPrefix+strings.ToLower(r.RotationID)+"-"+commit[:min(8, len(commit))], false
+			u.said = atCommit(cannot.Why, commit)
+		}
 		if !slices.Contains(r.Warnings, u.said) {
 			r.Warnings = append(slices.Clone(r.Warnings), u.said)
 		}
 	})
 }
 
+// TagPrefix begins the names of the tags that a live commit is deployed from.
+const TagPrefix = "credential-rotator-"
+
+// tag makes the tag that the live commit is deployed from. A crash after it leaves the
+// tag; the next run makes it again, which changes nothing.
+func (u *run) tag(ctx context.Context, _ observed, _ verdict) (verdict, error) {
+	began := time.Now()
+	d := u.redeploy()
+	err := u.write(ctx, func(ctx context.Context) error { return u.Tagger.Tag(ctx, d.ProjectID, u.record.Tag, u.record.Commit) })
+	if err != nil {
+		return u.redeployFailed(ctx, u.record.Deployment, err)
+	}
+	u.done(StepTag, began)
+	u.said = u.record.Tag
+	return verdict{}, u.save(ctx, func(r *Record) { r.Tagged = true })
+}
+
+// untag removes the tag again. That it may not is no reason to keep the old key: a
+// warning says what is left.
+func (u *run) untag(ctx context.Context, _ observed, _ verdict) (verdict, error) {
+	began := time.Now()
+	d, tag := u.redeploy(), u.record.Tag
+	err := u.write(ctx, func(ctx context.Context) error { return u.Tagger.Untag(ctx, d.ProjectID, tag) })
+	if err != nil && !errors.Is(err, ErrRefused) {
+		return verdict{}, err
+	}
+	u.done(StepUntag, began)
+	u.said = tag
+	return verdict{}, u.save(ctx, func(r *Record) {
+		r.Tag, r.Commit, r.Tagged = "", "", false
+		if err != nil {
+			r.Warnings = append(slices.Clone(r.Warnings), fmt.Sprintf("the tag %s of project %d could not be removed: %v; remove it by hand", tag, d.ProjectID, err))
+		}
+	})
+}
+
 // insteadOf says that a pipeline deploys, and what that is not.
 func insteadOf(why, ref string) string {
-	return fmt.Sprintf("%s: a pipeline on %s is run instead, which deploys what is there now", why, ref)
+	return fmt.Sprintf("%s; so a pipeline on %s deploys instead (fallback), which may be more than what is live", why, ref)
+}
+
+// atCommit says that a pipeline deploys what is live, and how.
+func atCommit(why, commit string) string {
+	return fmt.Sprintf("%s; so a pipeline at the live commit %.8s deploys instead (fallback), on a tag that is removed again", why, commit)
 }
 
 // redeployFailed closes an attempt, so that the next run begins another one. A
@@ -104,7 +171,7 @@ func (u *run) redeployFailed(ctx context.Context, d Deployment, cause error) (ve
 func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error) {
 	d := o.deployed
 	switch {
-	case d.State == DeploymentSucceeded || u.request.Redeploy == RedeployNone:
+	case d.State == DeploymentSucceeded || turnOf(u.request, u.record).Redeploy == RedeployNone:
 		if u.sinceRedeploy(o) {
 			u.done(StepAwait, u.since)
 		}
@@ -115,6 +182,11 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 		// Not worth a save of its own: GitLab tells it again, and a run that ends here,
 		// waiting or held, saves it with its lease.
 		r := &u.record
+		if r.Turn+1 < len(u.request.Turns()) {
+			r.nextTurn(d)
+			u.seen.forgetAllBut(u.seen.user)
+			return verdict{}, nil
+		}
 		r.Phase, r.Deployment, r.DeployedAt, r.RetiringSince, r.LastError = PhaseRetiring, d, at, o.now.UTC(), ""
 		u.seen.forgetAllBut(u.seen.user)
 		return verdict{}, nil

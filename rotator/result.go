@@ -29,11 +29,17 @@ type Result struct {
 	RotationID    string      `json:"rotation_id,omitempty"`
 	PreviousKeyID string      `json:"previous_key_id,omitempty"`
 	CurrentKeyID  string      `json:"current_key_id,omitempty"` // the published one
-	Deployment    *Deployment `json:"deployment,omitempty"`
-	NextDue       *time.Time  `json:"next_due,omitempty"`
-	SoakUntil     *time.Time  `json:"soak_until,omitempty"`
-	Warnings      []string    `json:"warnings"`
-	Steps         []StepTime  `json:"steps"`
+	Deployment    *Deployment `json:"deployment,omitempty"`     // the last one
+	// Deployments are all redeploys until now, when the request has several.
+	Deployments []Deployment `json:"deployments,omitempty"`
+	// Destinations are the places of a request that has several.
+	Destinations []Place    `json:"destinations,omitempty"`
+	NextDue      *time.Time `json:"next_due,omitempty"`
+	SoakUntil    *time.Time `json:"soak_until,omitempty"`
+	Warnings     []string   `json:"warnings"`
+	Steps        []StepTime `json:"steps"`
+	// Checks are what plan has looked at.
+	Checks []Check `json:"checks,omitempty"`
 	// CurrentKeyCreatedAt is when the published key was made, on IAM's clock: its age is
 	// a metric. Zero when the run has not seen it.
 	CurrentKeyCreatedAt time.Time `json:"-"`
@@ -49,10 +55,13 @@ const (
 	StepBegin         Step = "begin"          // take the lease, say what is intended
 	StepCreate        Step = "create"         // make the new key
 	StepProve         Step = "prove"          // see it authenticate
+	StepRecover       Step = "recover"        // read the new secret back from where it is published
 	StepPublishSecret Step = "publish_secret" // write the secret variable
 	StepPublishKeyID  Step = "publish_key_id" // write the key id variable
 	StepMark          Step = "mark"           // note which pipelines are older
 	StepRedeploy      Step = "redeploy"       // start the redeploy
+	StepTag           Step = "tag"            // tag the live commit, for a pipeline
+	StepUntag         Step = "untag"          // remove that tag
 	StepAwait         Step = "await"          // wait until it has succeeded
 	StepDeactivate    Step = "deactivate"     // switch the old key off
 	StepDelete        Step = "delete"         // delete the old key

@@ -91,21 +91,27 @@ func Destination(t *testing.T, open func(testing.TB) DestinationFixture) {
 
 func (f DestinationFixture) read(t *testing.T) rotator.Published {
 	t.Helper()
-	p, err := f.Destination.Read(t.Context(), f.Request.Place())
-	if err != nil {
-		t.Fatalf("Read: %v", err)
+	all, err := f.Destination.Read(t.Context(), f.Request.Places())
+	if err != nil || len(all) != len(f.Request.Places()) {
+		t.Fatalf("Read: %d, %v", len(all), err)
 	}
-	return p
+	return all[0]
+}
+
+// write is one write to the fixture's place.
+func (f DestinationFixture) write(t *testing.T, part rotator.Part, before rotator.Variable, pair rotator.KeyPair) (time.Time, error) {
+	t.Helper()
+	return f.Destination.Write(t.Context(), f.Request.Place(), part, before, pair)
 }
 
 // publish writes the new pair over what is there.
 func (f DestinationFixture) publish(t *testing.T) (rotator.Published, time.Time) {
 	t.Helper()
 	before, pair := f.read(t), rotator.KeyPair{ID: destinationNewID, Secret: rotator.NewSecret(destinationNew)}
-	if err := f.Destination.WriteSecret(t.Context(), f.Request.Place(), before.Secret, pair); err != nil {
+	if _, err := f.write(t, rotator.PartSecret, before.Secret, pair); err != nil {
 		t.Fatalf("WriteSecret: %v", err)
 	}
-	at, err := f.Destination.WriteKeyID(t.Context(), f.Request.Place(), before.KeyID, pair.ID)
+	at, err := f.write(t, rotator.PartKeyID, before.KeyID, pair)
 	if err != nil {
 		t.Fatalf("WriteKeyID: %v", err)
 	}
@@ -290,10 +296,10 @@ func destinationMakes(t *testing.T, f DestinationFixture) {
 		f.Request.EnvironmentScope = scope
 		before := f.read(t)
 		before.KeyID.Protected, before.Secret.Protected = protected, protected
-		if err := f.Destination.WriteSecret(t.Context(), f.Request.Place(), before.Secret, pair); err != nil {
+		if _, err := f.write(t, rotator.PartSecret, before.Secret, pair); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Destination.WriteKeyID(t.Context(), f.Request.Place(), before.KeyID, pair.ID); err != nil {
+		if _, err := f.write(t, rotator.PartKeyID, before.KeyID, pair); err != nil {
 			t.Fatal(err)
 		}
 		for key, value := range map[string]string{f.Request.AccessKeyIDVariable: pair.ID, f.Request.SecretAccessKeyVariable: destinationNew} {
@@ -329,10 +335,10 @@ func destinationTwice(t *testing.T, f DestinationFixture) {
 	f.publish(t)
 	want := len(f.Project.Variables())
 	pair := rotator.KeyPair{ID: destinationNewID, Secret: rotator.NewSecret(destinationNew)}
-	if err := f.Destination.WriteSecret(t.Context(), f.Request.Place(), stale.Secret, pair); errors.Is(err, rotator.ErrRefused) {
+	if _, err := f.write(t, rotator.PartSecret, stale.Secret, pair); errors.Is(err, rotator.ErrRefused) {
 		t.Errorf("that the secret is there already was taken for a refusal: %v", err)
 	}
-	if _, err := f.Destination.WriteKeyID(t.Context(), f.Request.Place(), stale.KeyID, pair.ID); errors.Is(err, rotator.ErrRefused) {
+	if _, err := f.write(t, rotator.PartKeyID, stale.KeyID, pair); errors.Is(err, rotator.ErrRefused) {
 		t.Errorf("that the key id is there already was taken for a refusal: %v", err)
 	}
 	if got := len(f.Project.Variables()); got != want || want != 2 {
@@ -350,11 +356,11 @@ func destinationRefused(t *testing.T, f DestinationFixture) {
 	for name, state := range map[string]TokenState{"read_api": TokenReadAPI, "developer": TokenDeveloper, "stranger": TokenStranger, "revoked": TokenRevoked, "expired": TokenExpired} {
 		f.Project.Allow(state)
 		for _, v := range []rotator.Variable{before.Secret, {}} {
-			err := f.Destination.WriteSecret(t.Context(), f.Request.Place(), v, pair)
+			_, err := f.write(t, rotator.PartSecret, v, pair)
 			if !errors.Is(err, rotator.ErrRefused) || strings.Contains(err.Error(), destinationNew) {
 				t.Errorf("%s: WriteSecret: %v", name, err)
 			}
-			if _, err := f.Destination.WriteKeyID(t.Context(), f.Request.Place(), v, pair.ID); !errors.Is(err, rotator.ErrRefused) {
+			if _, err := f.write(t, rotator.PartKeyID, v, pair); !errors.Is(err, rotator.ErrRefused) {
 				t.Errorf("%s: WriteKeyID: %v", name, err)
 			}
 		}
@@ -378,7 +384,7 @@ func destinationCannot(t *testing.T, f DestinationFixture) {
 		"a space in it":       {before.Secret, "newSecret newSecret newSecret"},
 	} {
 		pair := rotator.KeyPair{ID: destinationNewID, Secret: rotator.NewSecret(c.secret)}
-		if err := f.Destination.WriteSecret(t.Context(), f.Request.Place(), c.before, pair); !errors.Is(err, rotator.ErrRefused) {
+		if _, err := f.write(t, rotator.PartSecret, c.before, pair); !errors.Is(err, rotator.ErrRefused) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -390,11 +396,11 @@ func destinationCannot(t *testing.T, f DestinationFixture) {
 func destinationRole(t *testing.T, f DestinationFixture) {
 	f.put(asTheyAre)
 	f.Project.Allow(TokenDeveloper)
-	if _, err := f.Destination.Read(t.Context(), f.Request.Place()); !errors.Is(err, rotator.ErrRefused) {
+	if _, err := f.Destination.Read(t.Context(), f.Request.Places()); !errors.Is(err, rotator.ErrRefused) {
 		t.Errorf("Read: %v", err)
 	}
 	f.Project.Allow(TokenStranger)
-	if _, err := f.Destination.Read(t.Context(), f.Request.Place()); !errors.Is(err, rotator.ErrRefused) {
+	if _, err := f.Destination.Read(t.Context(), f.Request.Places()); !errors.Is(err, rotator.ErrRefused) {
 		t.Errorf("Read of a project that cannot be seen: %v", err)
 	}
 }
@@ -422,32 +428,33 @@ func destinationFaults(t *testing.T, f DestinationFixture) {
 }
 
 func destinationPreflight(t *testing.T, open func(testing.TB) DestinationFixture) {
-	fine := rotator.Preflight{Ref: "main", RefProtected: true}
+	fine := rotator.TurnPreflight{Ref: "main", RefProtected: true}
 	for name, c := range map[string]struct {
 		prepare  func(*DestinationFixture)
-		want     rotator.Preflight // but for the words of its faults and warnings
+		want     rotator.TurnPreflight
+		readOnly bool
 		faults   int
 		warnings int
 	}{
-		"of a project that can be rotated for": {func(*DestinationFixture) {}, fine, 0, 0},
+		"of a project that can be rotated for": {func(*DestinationFixture) {}, fine, false, 0, 0},
 		"with the request's own branch": {func(f *DestinationFixture) {
 			f.Project.AddRef("release", false, false)
 			f.Request.Ref = "release"
-		}, rotator.Preflight{Ref: "release"}, 0, 0},
+		}, rotator.TurnPreflight{Ref: "release"}, false, 0, 0},
 		"with a protected tag": {func(f *DestinationFixture) {
 			f.Project.AddRef("v1.0/eu", true, true)
 			f.Request.Ref = "v1.0/eu"
-		}, rotator.Preflight{Ref: "v1.0/eu", RefProtected: true}, 0, 0},
-		"with a ref that does not exist": {func(f *DestinationFixture) { f.Request.Ref = "gone" }, rotator.Preflight{Ref: "gone"}, 1, 0},
-		"of an archived project":         {func(f *DestinationFixture) { f.Project.Archive() }, fine, 1, 0},
+		}, rotator.TurnPreflight{Ref: "v1.0/eu", RefProtected: true}, false, 0, 0},
+		"with a ref that does not exist": {func(f *DestinationFixture) { f.Request.Ref = "gone" }, rotator.TurnPreflight{Ref: "gone"}, false, 1, 0},
+		"of an archived project":         {func(f *DestinationFixture) { f.Project.Archive() }, fine, false, 1, 0},
 		"of a project that does not exist": {func(f *DestinationFixture) {
 			f.Request.ProjectID += 1000
-		}, rotator.Preflight{}, 1, 0},
-		"of a project that cannot be seen": {func(f *DestinationFixture) { f.Project.Allow(TokenStranger) }, rotator.Preflight{}, 1, 0},
-		"with a token that only reads":     {func(f *DestinationFixture) { f.Project.Allow(TokenReadAPI) }, rotator.Preflight{ReadOnly: true, Ref: "main", RefProtected: true}, 0, 0},
-		"with a token that was revoked":    {func(f *DestinationFixture) { f.Project.Allow(TokenRevoked) }, rotator.Preflight{}, 1, 0},
-		"with a token that has expired":    {func(f *DestinationFixture) { f.Project.Allow(TokenExpired) }, rotator.Preflight{}, 1, 0},
-		"with a token that ends soon":      {func(f *DestinationFixture) { f.Project.Allow(TokenEndingSoon) }, fine, 0, 1},
+		}, rotator.TurnPreflight{}, false, 1, 0},
+		"of a project that cannot be seen": {func(f *DestinationFixture) { f.Project.Allow(TokenStranger) }, rotator.TurnPreflight{}, false, 1, 0},
+		"with a token that only reads":     {func(f *DestinationFixture) { f.Project.Allow(TokenReadAPI) }, fine, true, 0, 0},
+		"with a token that was revoked":    {func(f *DestinationFixture) { f.Project.Allow(TokenRevoked) }, rotator.TurnPreflight{}, false, 1, 0},
+		"with a token that has expired":    {func(f *DestinationFixture) { f.Project.Allow(TokenExpired) }, rotator.TurnPreflight{}, false, 1, 0},
+		"with a token that ends soon":      {func(f *DestinationFixture) { f.Project.Allow(TokenEndingSoon) }, fine, false, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
@@ -456,14 +463,16 @@ func destinationPreflight(t *testing.T, open func(testing.TB) DestinationFixture
 			if err != nil {
 				t.Fatalf("a fault is no error: %v", err)
 			}
-			if len(got.Faults) != c.faults || len(got.Warnings) != c.warnings {
-				t.Errorf("faults %q, warnings %q; want %d and %d", got.Faults, got.Warnings, c.faults, c.warnings)
+			faults, warnings := got.Found(rotator.CheckFault), got.Found(rotator.CheckWarning)
+			if len(faults) != c.faults || len(warnings) != c.warnings {
+				t.Errorf("faults %q, warnings %q; want %d and %d", faults, warnings, c.faults, c.warnings)
 			}
-			if len(got.Faults) == 0 {
-				got.Warnings = nil
-				if diff := cmp.Diff(c.want, got); diff != "" {
-					t.Errorf("(-want +got):\n%s", diff)
-				}
+			if len(faults) > 0 {
+				return
+			}
+			want := rotator.Preflight{Checks: got.Checks, ReadOnly: c.readOnly, Turns: []rotator.TurnPreflight{c.want}}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}

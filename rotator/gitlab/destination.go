@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,63 +18,92 @@ import (
 // project 8000.
 const variablePages = 100
 
-// Read tells what is published. It costs one call for every 100 variables of the
-// project. A token that may not read variables is rotator.ErrRefused.
-func (c *Client) Read(ctx context.Context, p rotator.Place) (rotator.Published, error) {
-	published, err := c.read(ctx, p)
-	if err != nil {
-		return rotator.Published{}, fmt.Errorf("reading the variables of project %d: %w", p.ProjectID, err)
+// Read tells what is published. It costs one call for every 100 variables of each
+// project and group. A token that may not read variables is rotator.ErrRefused.
+func (c *Client) Read(ctx context.Context, places []rotator.Place) ([]rotator.Published, error) {
+	all := make([]rotator.Published, len(places))
+	read := map[string]bool{}
+	for _, p := range places {
+		if read[p.Owner()] {
+			continue
+		}
+		read[p.Owner()] = true
+		rows, at, err := c.rows(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("reading the variables of %s: %w", p.Owner(), err)
+		}
+		first := true
+		for i, q := range places {
+			if q.Owner() == p.Owner() {
+				all[i] = sorted(rows, q, at)
+				if first {
+					all[i].Elsewhere = elsewhere(rows, places, q.Owner())
+				}
+				first = false
+			}
+		}
 	}
-	return published, nil
+	return all, nil
 }
 
-func (c *Client) read(ctx context.Context, p rotator.Place) (rotator.Published, error) {
-	opt := &gitlab.ListProjectVariablesOptions{ListOptions: gitlab.ListOptions{PerPage: 100}}
+// rows are all variables of the project or group of a place, and GitLab's time.
+func (c *Client) rows(ctx context.Context, p rotator.Place) ([]*gitlab.ProjectVariable, time.Time, error) {
 	rows, resp, err := pages(variablePages, func(page gitlab.PaginationOptionFunc) ([]*gitlab.ProjectVariable, *gitlab.Response, error) {
-		return c.api.ProjectVariables.ListVariables(p.ProjectID, opt, gitlab.WithContext(ctx), page)
+		return c.listVariables(ctx, p, page)
 	})
 	if err != nil {
 		why := c.explain(resp, err)
 		switch {
 		case why.foreign:
-			return rotator.Published{}, why
 		case why.status == http.StatusUnauthorized, why.status == http.StatusForbidden, why.status == http.StatusNotFound:
-			return rotator.Published{}, refused(why)
+			return nil, time.Time{}, refused(why)
 		}
-		return rotator.Published{}, why
+		return nil, time.Time{}, why
 	}
-	missing := rotator.Variable{Masked: true} // as it is to be made
-	published := rotator.Published{KeyID: missing, Secret: missing}
-	published.At, err = serverTime(resp)
-	if err != nil {
-		return rotator.Published{}, err
-	}
-	for _, row := range rows {
-		sortIn(&published, p, row)
-	}
-	return published, nil
+	at, err := serverTime(resp)
+	return rows, at, err
 }
 
-// sortIn puts one variable of the project where it belongs.
-func sortIn(published *rotator.Published, p rotator.Place, row *gitlab.ProjectVariable) {
-	inScope := row.EnvironmentScope == p.EnvironmentScope
-	switch {
-	case inScope && row.Key == p.KeyIDVariable:
-		published.KeyID = variable(row)
-		published.KeyID.Value = accessKeyID(row)
-		published.Faults = append(published.Faults, faults(row)...)
-	case inScope && row.Key == p.SecretVariable:
-		published.Secret = variable(row)
-		published.Faults = append(published.Faults, faults(row)...)
-	default:
+// sorted is what a place holds, of all variables of its project or group.
+func sorted(rows []*gitlab.ProjectVariable, p rotator.Place, at time.Time) rotator.Published {
+	missing := rotator.Variable{Masked: p.File == ""} // as it is to be made
+	published := rotator.Published{KeyID: missing, Secret: missing, At: at}
+	names := p.Variables()
+	for _, row := range rows {
+		if row.EnvironmentScope != p.EnvironmentScope || !slices.Contains(names, row.Key) {
+			continue
+		}
+		if row.Key == names[0] {
+			published.Secret = variable(row)
+		}
+		if row.Key == names[len(names)-1] {
+			published.KeyID = variable(row)
+			published.KeyID.Value = accessKeyID(row)
+			if p.File != "" {
+				published.KeyID.Value = profileOf(row.Value, p.Profile).keyID
+			}
+		}
+		published.Faults = append(published.Faults, faults(row, p)...)
+	}
+	return published
+}
+
+// elsewhere are the variables that hold key ids and are of none of the places.
+func elsewhere(rows []*gitlab.ProjectVariable, places []rotator.Place, owner string) []rotator.Holding {
+	var all []rotator.Holding
+	for _, row := range rows {
+		covered := func(p rotator.Place) bool {
+			return p.Owner() == owner && p.EnvironmentScope == row.EnvironmentScope && slices.Contains(p.Variables(), row.Key)
+		}
 		keyID := accessKeyID(row)
 		if keyID == "" {
 			_, keyID = unstamped(row.Description)
 		}
-		if keyID != "" {
-			published.Elsewhere = append(published.Elsewhere, rotator.Holding{Variable: name(row.Key, row.EnvironmentScope), KeyID: keyID})
+		if keyID != "" && !slices.ContainsFunc(places, covered) {
+			all = append(all, rotator.Holding{Variable: name(row.Key, row.EnvironmentScope), KeyID: keyID})
 		}
 	}
+	return all
 }
 
 // variable is a row without its value.
@@ -99,12 +129,24 @@ func accessKeyID(row *gitlab.ProjectVariable) string {
 	return ""
 }
 
-// faults are what would keep one of the two variables from being written.
-func faults(row *gitlab.ProjectVariable) []string {
+// faults are what would keep one of a place's variables from being written.
+func faults(row *gitlab.ProjectVariable, p rotator.Place) []string {
 	var found []string
+	called := name(row.Key, row.EnvironmentScope)
 	text, _ := unstamped(row.Description)
 	if err := roomForStamp(text, strings.Repeat("A", keyIDLength)); err != nil {
-		found = append(found, fmt.Sprintf("%s cannot be stamped: %v", name(row.Key, row.EnvironmentScope), err))
+		found = append(found, fmt.Sprintf("%s cannot be stamped: %v", called, err))
+	}
+	isFile := row.VariableType == gitlab.FileVariableType
+	switch {
+	case p.File == "" && isFile:
+		found = append(found, called+" is a variable of type file, so jobs get the path of a file and not the value: make it one of type variable, or rotate with credentials_file_variable")
+	case p.File != "" && !isFile:
+		found = append(found, called+" is no variable of type file: delete it, and it is made as one")
+	case p.File != "" && (row.Masked || row.Hidden):
+		found = append(found, called+" is masked, and GitLab masks single lines only: make it again, not masked")
+	case p.File != "" && profileOf(row.Value, p.Profile).others:
+		found = append(found, fmt.Sprintf("%s holds more than the pair of profile %s, which would be lost: give that a variable of its own", called, p.Profile))
 	}
 	return found
 }

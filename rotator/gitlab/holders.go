@@ -20,12 +20,35 @@ const canceling gitlab.BuildStateValue = "canceling"
 // Holders lists the running jobs that began before PublishedAt, in one call for
 // every hundred running jobs. A job without a start time counts: when it began
 // cannot be told. CallerJob does not: it would wait for a rotation that waits for it.
+//
+// Of a group it asks all of its projects, one after the other.
 func (c *Client) Holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job, error) {
+	if r.GroupID != 0 {
+		return c.holdersOfGroup(ctx, r)
+	}
 	holders, err := c.holders(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("listing the running jobs of project %d: %w", r.ProjectID, err)
 	}
 	return holders, nil
+}
+
+func (c *Client) holdersOfGroup(ctx context.Context, r rotator.Redeploy) ([]rotator.Job, error) {
+	projects, err := c.projectsOf(ctx, r.GroupID)
+	if err != nil {
+		return nil, fmt.Errorf("listing the projects of group %d: %w", r.GroupID, err)
+	}
+	r.GroupID = 0
+	var all []rotator.Job
+	for _, p := range projects {
+		r.ProjectID = p.ID
+		found, err := c.Holders(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
 }
 
 func (c *Client) holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job, error) {

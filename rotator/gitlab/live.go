@@ -21,7 +21,8 @@ type live struct {
 	// it, for GitLab retries a job once only.
 	job *gitlab.Job
 	// why nothing can be deployed again, in words; "" when job can.
-	why string
+	why    string
+	commit string // what is live, "" when that is not known
 	// others are jobs of other names that deployed to the environment lately.
 	others []string
 }
@@ -43,18 +44,18 @@ func (c *Client) lookAtLive(ctx context.Context, r rotator.Redeploy) (live, erro
 	case dep == nil:
 		return live{why: fmt.Sprintf("nothing has been deployed to %s yet, so there is nothing to deploy again: deploy it once", environment)}, nil
 	case dep.Deployable.ID == 0:
-		return live{ref: dep.Ref, why: fmt.Sprintf("what is live in %s (deployment %d) has no job to retry: it was made through the API, or the job was deleted", environment, dep.ID)}, nil
+		return live{ref: dep.Ref, commit: dep.SHA, why: fmt.Sprintf("what is live in %s (deployment %d) has no job to retry: it was made through the API, or the job was deleted", environment, dep.ID)}, nil
 	}
 	beside, others := otherJobs(list, dep)
 	if len(beside) > 0 {
-		return live{ref: dep.Ref, why: fmt.Sprintf("what is live in %s was deployed by several jobs of pipeline %d (%s and %s, %s), and retrying one leaves the others with the old key: deploy all with one job, or to environments of their own",
+		return live{ref: dep.Ref, commit: dep.SHA, why: fmt.Sprintf("what is live in %s was deployed by several jobs of pipeline %d (%s and %s, %s), and retrying one leaves the others with the old key: deploy all with one job, or to environments of their own",
 			environment, dep.Deployable.Pipeline.ID, dep.Deployable.Name, strings.Join(beside, ", "), dep.Deployable.Pipeline.WebURL)}, nil
 	}
 	job, err := c.newestOf(ctx, project, dep.Deployable)
 	if err != nil {
 		return live{}, err
 	}
-	found := live{ref: dep.Ref, job: job, others: others}
+	found := live{ref: dep.Ref, commit: dep.SHA, job: job, others: others}
 	if job == nil {
 		found.why = fmt.Sprintf("what is live in %s was deployed by %s of pipeline %d (%s), which triggers another pipeline or is gone: it cannot be retried", environment, dep.Deployable.Name, dep.Deployable.Pipeline.ID, dep.Deployable.Pipeline.WebURL)
 		return found, nil
@@ -182,7 +183,7 @@ func (c *Client) retryLive(ctx context.Context, r rotator.Redeploy) (rotator.Dep
 	case err != nil:
 		return rotator.Deployment{}, err
 	case found.why != "":
-		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: found.why}
+		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: found.why, Commit: found.commit}
 	case !isOverJob(found.job):
 		return jobDeployment(found.job), nil
 	case isTooLate(ctx):
@@ -226,7 +227,7 @@ func (c *Client) unretried(ctx context.Context, r rotator.Redeploy, job *gitlab.
 	case err != nil:
 		return rotator.Deployment{}, err
 	case now.job == nil, now.job.ID == job.ID:
-		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: fmt.Sprintf("job %s (%s) cannot be retried: it is archived, which GitLab.com does after three months, or its deployment was rejected; deploy to %s once by a pipeline", job.Name, job.WebURL, r.Environment)}
+		return rotator.Deployment{}, &rotator.CannotRedeployError{Commit: now.commit, Why: fmt.Sprintf("job %s (%s) cannot be retried: it is archived, which GitLab.com does after three months, or its deployment was rejected; deploy to %s once by a pipeline", job.Name, job.WebURL, r.Environment)}
 	case !isOverJob(now.job):
 		return jobDeployment(now.job), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -18,32 +19,97 @@ import (
 // in flight, and the person who makes the next token, both need time.
 const expiryNotice = 30 * 24 * time.Hour
 
-// Preflight looks at the token, the project and the ref, in three calls (four when
+// preflight is a look before anything is touched, as far as it has come.
+type preflight struct {
+	rotator.Preflight
+	projects map[int64]*gitlab.Project // those that can be seen
+}
+
+func (p *preflight) note(name string, state rotator.CheckState, format string, args ...any) {
+	p.Checks = append(p.Checks, rotator.Check{Name: name, State: state, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (p *preflight) fault(name, format string, args ...any) {
+	p.note(name, rotator.CheckFault, format, args...)
+}
+
+// Preflight looks at the token, the projects and the refs, in three calls (four when
 // the ref is a tag). What is to be deployed again costs four more, with its ref for
-// that of a pipeline. What concerns the variables is for Read to tell.
+// that of a pipeline; a group two. What concerns the variables is for Read to tell.
 func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
-	var pre rotator.Preflight
+	turns := r.Turns()
+	pre := preflight{projects: map[int64]*gitlab.Project{}}
+	pre.Turns = make([]rotator.TurnPreflight, len(turns))
 	if err := c.lookAtToken(ctx, &pre); err != nil {
 		return rotator.Preflight{}, err
 	}
-	if len(pre.Faults) > 0 {
-		return pre, nil // with that token, nothing else can be seen
+	if len(pre.Found(rotator.CheckFault)) > 0 {
+		return pre.Preflight, nil // with that token, nothing else can be seen
 	}
-	if err := c.lookAtProject(ctx, r, &pre); err != nil {
-		return rotator.Preflight{}, err
-	}
-	if r.Redeploy == rotator.RedeployDeployment {
-		if err := c.lookBeforeLive(ctx, r, &pre); err != nil {
+	for i, t := range r.Targets() {
+		if err := c.lookAtTarget(ctx, &pre, i, t, turns); err != nil {
 			return rotator.Preflight{}, err
 		}
-		if r.Fallback != rotator.RedeployPipeline {
-			return pre, nil // nothing is run on the ref
+	}
+	for i, t := range turns {
+		if pre.projects[t.ProjectID] == nil {
+			continue // which is told
+		}
+		if err := c.lookAtTurn(ctx, &pre, i, t, r.Places()[t.Target]); err != nil {
+			return rotator.Preflight{}, err
 		}
 	}
-	if err := c.lookAtRef(ctx, r, &pre); err != nil {
-		return rotator.Preflight{}, err
+	return pre.Preflight, nil
+}
+
+// lookAtTarget looks at the project or the group of a target, and at the projects that
+// its turns run in.
+func (c *Client) lookAtTarget(ctx context.Context, pre *preflight, target int, t rotator.Target, turns []rotator.Turn) error {
+	if t.GroupID != 0 {
+		if err := c.lookAtGroup(ctx, pre, target, t.GroupID, turns); err != nil {
+			return err
+		}
 	}
-	return pre, nil
+	projects := map[int64]bool{t.ProjectID: false} // whether anything is run in it
+	var order []int64
+	if t.GroupID == 0 {
+		order = append(order, t.ProjectID)
+	}
+	for _, turn := range turns {
+		if turn.Target == target && turn.ProjectID != 0 {
+			order = append(order, turn.ProjectID)
+			projects[turn.ProjectID] = projects[turn.ProjectID] || turn.Redeploy != rotator.RedeployNone
+		}
+	}
+	for _, id := range order {
+		if _, seen := pre.projects[id]; seen {
+			continue
+		}
+		if err := c.lookAtProject(ctx, pre, id, projects[id]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookAtTurn looks at what one redeploy needs.
+func (c *Client) lookAtTurn(ctx context.Context, pre *preflight, i int, t rotator.Turn, place rotator.Place) error {
+	pre.Turns[i].Ref = t.Ref
+	if t.Ref == "" {
+		pre.Turns[i].Ref = pre.projects[t.ProjectID].DefaultBranch
+	}
+	if t.Redeploy == rotator.RedeployDeployment {
+		if err := c.lookBeforeLive(ctx, pre, i, t, place); err != nil {
+			return err
+		}
+		if t.Fallback == rotator.FallbackLiveCommit {
+			return c.lookAtTags(ctx, pre, i, t)
+		}
+		if t.Fallback == "" {
+			return nil // nothing is run on the ref
+		}
+	}
+	return c.lookAtRef(ctx, pre, i, t)
 }
 
 // archivedAfter is when GitLab.com archives a job, less a week; nothing tells whether
@@ -52,30 +118,38 @@ const archivedAfter = 83 * 24 * time.Hour
 
 // lookBeforeLive looks whether what is live can be deployed again, and whether jobs of
 // its ref get protected variables. The ref may be gone: then they do not.
-func (c *Client) lookBeforeLive(ctx context.Context, r rotator.Request, pre *rotator.Preflight) error {
-	found, err := c.lookAtLive(ctx, rotator.Redeploy{ProjectID: r.ProjectID, Environment: r.Environment, Variables: [2]string{r.AccessKeyIDVariable, r.SecretAccessKeyVariable}})
+func (c *Client) lookBeforeLive(ctx context.Context, pre *preflight, i int, t rotator.Turn, place rotator.Place) error {
+	called := fmt.Sprintf("what is live in %s of project %d", t.Environment, t.ProjectID)
+	names := place.Variables()
+	found, err := c.lookAtLive(ctx, rotator.Redeploy{ProjectID: t.ProjectID, Environment: t.Environment, Variables: [2]string{names[len(names)-1], names[0]}})
 	if why := (*problem)(nil); errors.As(err, &why) && !why.foreign && why.status == http.StatusForbidden {
-		pre.Faults = append(pre.Faults, fmt.Sprintf("the environments, deployments, jobs and pipeline variables of project %d cannot be read: %s", r.ProjectID, why.text))
+		pre.fault(called, "the environments, deployments, jobs and pipeline variables of project %d cannot be read: %s", t.ProjectID, why.text)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("looking what is live in %s of project %d: %w", r.Environment, r.ProjectID, err)
+		return fmt.Errorf("looking what is live in %s of project %d: %w", t.Environment, t.ProjectID, err)
 	}
-	if pre.CannotRedeploy = found.why; found.why != "" {
+	turn := &pre.Turns[i]
+	turn.LiveCommit = found.commit
+	if turn.CannotRedeploy = found.why; found.why != "" {
 		return nil
 	}
+	warned := len(pre.Checks)
 	if at := found.job.CreatedAt; at != nil && time.Since(*at) > archivedAfter {
-		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s (%s), which is to be retried, is of %s: GitLab.com archives jobs after three months, and then they cannot be", found.job.Name, found.job.WebURL, at.UTC().Format(time.DateOnly)))
+		pre.note(called, rotator.CheckWarning, "job %s (%s), which is to be retried, is of %s: GitLab.com archives jobs after three months, and then they cannot be", found.job.Name, found.job.WebURL, at.UTC().Format(time.DateOnly))
 	}
 	if len(found.others) > 0 {
-		pre.Warnings = append(pre.Warnings, fmt.Sprintf("job %s is the one that is retried, and %s deployed to %s as well: what that brought, if it is still in use, is left with the old key, which is retired: give it an environment of its own, or redeploy by pipeline", found.job.Name, strings.Join(found.others, ", "), r.Environment))
+		pre.note(called, rotator.CheckWarning, "job %s is the one that is retried, and %s deployed to %s as well: what that brought, if it is still in use, is left with the old key, which is retired: give it an environment of its own, or redeploy by pipeline", found.job.Name, strings.Join(found.others, ", "), t.Environment)
 	}
-	pre.LiveRef = found.ref
-	protected, why := c.isProtected(ctx, r.ProjectID, found.ref)
+	turn.LiveRef = found.ref
+	protected, why := c.isProtected(ctx, t.ProjectID, found.ref)
 	if why != nil && !why.notFound() {
-		return fmt.Errorf("looking at ref %s of project %d: %w", found.ref, r.ProjectID, why)
+		return fmt.Errorf("looking at ref %s of project %d: %w", found.ref, t.ProjectID, why)
 	}
-	pre.LiveRefProtected = protected
+	turn.LiveRefProtected = protected
+	if warned == len(pre.Checks) {
+		pre.note(called, rotator.CheckOK, "job %s (%s) can be retried", found.job.Name, found.job.WebURL)
+	}
 	return nil
 }
 
@@ -96,16 +170,38 @@ func (c *Client) isProtected(ctx context.Context, project int64, ref string) (bo
 	return false, c.explain(resp, err)
 }
 
+// lookAtTags looks whether the tag that a live commit may be deployed from would be a
+// protected one.
+func (c *Client) lookAtTags(ctx context.Context, pre *preflight, i int, t rotator.Turn) error {
+	tags, resp, err := c.api.ProtectedTags.ListProtectedTags(t.ProjectID, &gitlab.ListProtectedTagsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}}, gitlab.WithContext(ctx))
+	turn := &pre.Turns[i]
+	turn.Ref = rotator.TagPrefix + "…"
+	if err != nil {
+		why := c.explain(resp, err)
+		if why.foreign || why.status != http.StatusForbidden && why.status != http.StatusNotFound {
+			return fmt.Errorf("looking at the protected tags of project %d: %w", t.ProjectID, why)
+		}
+		return nil // then it is taken for one that is not
+	}
+	for _, tag := range tags {
+		if ok, err := path.Match(tag.Name, rotator.TagPrefix+"x"); err == nil && ok {
+			turn.RefProtected = true
+		}
+	}
+	return nil
+}
+
 // lookAtToken: instances that do not know the endpoint, and fine-grained tokens
 // that may not use it, are gone on with: the project will tell.
-func (c *Client) lookAtToken(ctx context.Context, pre *rotator.Preflight) error {
+func (c *Client) lookAtToken(ctx context.Context, pre *preflight) error {
+	const called = "GitLab token"
 	token, resp, err := c.api.PersonalAccessTokens.GetSinglePersonalAccessToken(gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)
 		switch {
 		case why.foreign:
 		case why.status == http.StatusUnauthorized:
-			pre.Faults = append(pre.Faults, why.text)
+			pre.fault(called, "%s", why.text)
 			return nil
 		case why.status == http.StatusForbidden, why.status == http.StatusNotFound:
 			return nil
@@ -121,72 +217,83 @@ func (c *Client) lookAtToken(ctx context.Context, pre *rotator.Preflight) error 
 	case slices.Contains(token.Scopes, "read_api"):
 		pre.ReadOnly = true
 	default:
-		pre.Faults = append(pre.Faults, fmt.Sprintf("the GitLab token has the scopes %q: it needs api (read_api is enough for a plan)", strings.Join(token.Scopes, " ")))
+		pre.fault(called, "the GitLab token has the scopes %q: it needs api (read_api is enough for a plan)", strings.Join(token.Scopes, " "))
+		return nil
 	}
+	words := "scope " + strings.Join(token.Scopes, " ")
 	if token.ExpiresAt != nil {
-		if ends := time.Time(*token.ExpiresAt); time.Until(ends) < expiryNotice {
-			pre.Warnings = append(pre.Warnings, fmt.Sprintf("the GitLab token expires on %s: make a new one before", ends.Format(time.DateOnly)))
+		ends := time.Time(*token.ExpiresAt)
+		if time.Until(ends) < expiryNotice {
+			pre.note(called, rotator.CheckWarning, "the GitLab token expires on %s: make a new one before", ends.Format(time.DateOnly))
+			return nil
 		}
+		words += ", expires on " + ends.Format(time.DateOnly)
 	}
+	pre.note(called, rotator.CheckOK, "%s", words)
 	return nil
 }
 
-// lookAtProject also finds the default branch.
-func (c *Client) lookAtProject(ctx context.Context, r rotator.Request, pre *rotator.Preflight) error {
-	fault := func(format string, args ...any) {
-		pre.Faults = append(pre.Faults, fmt.Sprintf(format, args...))
-	}
-	project, resp, err := c.api.Projects.GetProject(r.ProjectID, nil, gitlab.WithContext(ctx))
+// lookAtProject looks whether a project can be written to, and run in.
+func (c *Client) lookAtProject(ctx context.Context, pre *preflight, id int64, runs bool) error {
+	called := fmt.Sprintf("project %d", id)
+	pre.projects[id] = nil
+	project, resp, err := c.api.Projects.GetProject(id, nil, gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)
 		switch {
 		case why.notFound():
-			fault("project %d does not exist, or the GitLab token cannot see it: correct project_id, or add the token's user to the project", r.ProjectID)
+			pre.fault(called, "project %d does not exist, or the GitLab token cannot see it: correct project_id, or add the token's user to the project", id)
 			return nil
 		case !why.foreign && (why.status == http.StatusUnauthorized || why.status == http.StatusForbidden):
-			fault("%s", why.text)
+			pre.fault(called, "%s", why.text)
 			return nil
 		}
-		return fmt.Errorf("looking at project %d: %w", r.ProjectID, why)
+		return fmt.Errorf("looking at project %d: %w", id, why)
 	}
-	if project == nil || project.ID != r.ProjectID {
-		return fmt.Errorf("looking at project %d: GitLab answered with another project", r.ProjectID)
+	if project == nil || project.ID != id {
+		return fmt.Errorf("looking at project %d: GitLab answered with another project", id)
 	}
-	if project.Archived {
-		fault("project %d is archived, so nothing can be written or run in it: unarchive it, or stop rotating for it", r.ProjectID)
-	}
-	if r.Redeploy != rotator.RedeployNone && project.BuildsAccessLevel == gitlab.DisabledAccessControl {
-		fault(`CI/CD is switched off in project %d: switch it on (Settings > General > Visibility), or rotate with redeploy "none"`, r.ProjectID)
-	}
-	pre.Ref = r.Ref
-	if pre.Ref == "" {
-		pre.Ref = project.DefaultBranch
-	}
-	if pre.Ref == "" && (r.Redeploy == rotator.RedeployPipeline || r.Fallback == rotator.RedeployPipeline) {
-		fault("project %d has no default branch to redeploy: push one, or name a ref", r.ProjectID)
+	pre.projects[id] = project
+	switch {
+	case project.Archived:
+		pre.fault(called, "project %d is archived, so nothing can be written or run in it: unarchive it, or stop rotating for it", id)
+	case runs && project.BuildsAccessLevel == gitlab.DisabledAccessControl:
+		pre.fault(called, `CI/CD is switched off in project %d: switch it on (Settings > General > Visibility), or rotate with redeploy "none"`, id)
+	default:
+		pre.note(called, rotator.CheckOK, "%s", project.PathWithNamespace)
 	}
 	return nil
 }
 
-// lookAtRef finds the ref, a branch or else a tag, and whether it is protected.
-func (c *Client) lookAtRef(ctx context.Context, r rotator.Request, pre *rotator.Preflight) error {
-	if pre.Ref == "" {
+// lookAtRef finds the ref of a turn, a branch or else a tag, and whether it is protected.
+func (c *Client) lookAtRef(ctx context.Context, pre *preflight, i int, t rotator.Turn) error {
+	ref := pre.Turns[i].Ref
+	called := fmt.Sprintf("ref %s of project %d", ref, t.ProjectID)
+	if ref == "" && t.Redeploy == rotator.RedeployNone {
+		return nil // a project without code, which nothing is run in
+	}
+	if ref == "" {
+		pre.fault(fmt.Sprintf("ref of project %d", t.ProjectID), "project %d has no default branch to redeploy: push one, or name a ref", t.ProjectID)
 		return nil
 	}
-	protected, why := c.isProtected(ctx, r.ProjectID, pre.Ref)
-	if why == nil {
-		pre.RefProtected = protected
-		return nil
-	}
-	switch unseen := why.notFound() || why.status == http.StatusForbidden && !why.foreign; {
-	case unseen && r.Ref == "" && r.Redeploy == rotator.RedeployNone:
-		pre.Ref = "" // a project without code, which nothing is run in
+	protected, why := c.isProtected(ctx, t.ProjectID, ref)
+	unseen := why != nil && (why.notFound() || why.status == http.StatusForbidden && !why.foreign)
+	switch {
+	case unseen && t.Ref == "" && t.Redeploy == rotator.RedeployNone:
+		pre.Turns[i].Ref = ""
+	case why == nil:
+		words := "found"
+		if protected {
+			words = "found, protected"
+		}
+		pre.Turns[i].RefProtected = protected
+		pre.note(called, rotator.CheckOK, "%s", words)
 	case why.notFound():
-		pre.Faults = append(pre.Faults, fmt.Sprintf("project %d has no branch or tag %q: correct ref", r.ProjectID, pre.Ref))
-	case unseen:
-		pre.Faults = append(pre.Faults, fmt.Sprintf("the branches of project %d cannot be read: %s", r.ProjectID, why.text))
+		pre.fault(called, "project %d has no branch or tag %q: correct ref", t.ProjectID, ref)
+	case why.status == http.StatusForbidden && !why.foreign:
+		pre.fault(called, "the branches of project %d cannot be read: %s", t.ProjectID, why.text)
 	default:
-		return fmt.Errorf("looking at ref %s of project %d: %w", pre.Ref, r.ProjectID, why)
+		return fmt.Errorf("looking at ref %s of project %d: %w", ref, t.ProjectID, why)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (c *Client) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deploym
 	if r.Live {
 		return c.startLive(ctx, r)
 	}
-	p, resp, err := c.api.Pipelines.CreatePipeline(r.ProjectID, &gitlab.CreatePipelineOptions{Ref: new(r.Ref)}, gitlab.WithContext(ctx))
+	p, resp, err := c.api.Pipelines.CreatePipeline(r.ProjectID, &gitlab.CreatePipelineOptions{Ref: new(r.Ref), Inputs: inputs(r.Inputs)}, gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)
 		if why.status == http.StatusBadRequest && why.said != "" {
@@ -83,6 +83,31 @@ func (c *Client) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deploym
 	return pipelineDeployment(p), nil
 }
 
+// inputs are those of a pipeline (GitLab 17.10 and newer), as the client wants them.
+func inputs(given map[string]any) gitlab.PipelineInputsOption {
+	if len(given) == 0 {
+		return nil
+	}
+	all := gitlab.PipelineInputsOption{}
+	for name, value := range given {
+		switch value := value.(type) {
+		case string:
+			all[name] = gitlab.NewPipelineInputValue(value)
+		case bool:
+			all[name] = gitlab.NewPipelineInputValue(value)
+		case float64:
+			all[name] = gitlab.NewPipelineInputValue(value)
+		case []any:
+			words := make([]string, len(value))
+			for i, word := range value {
+				words[i] = fmt.Sprint(word)
+			}
+			all[name] = gitlab.NewPipelineInputValue(words)
+		}
+	}
+	return all
+}
+
 // pipelineAdvice is what to do about GitLab's reasons for not making a pipeline
 // (lib/gitlab/ci/pipeline/chain), which all come with status 400.
 func pipelineAdvice(said, ref string) string {
@@ -93,6 +118,7 @@ func pipelineAdvice(said, ref string) string {
 		{"Too many pipelines", "GitLab limits the pipelines of a minute; the next try will do"},
 		{"ufficient permission", "let the token's user push or merge to " + ref + " (Settings > Repository > Protected branches or tags)"},
 		{"disabled", "switch CI/CD on in the project"},
+		{"input", "correct inputs: they are those that spec:inputs of .gitlab-ci.yml on " + ref + " declares"},
 	} {
 		if strings.Contains(said, known.text) {
 			return known.advice

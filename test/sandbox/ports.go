@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ var (
 	_ rotator.Prober      = (*Ports)(nil)
 	_ rotator.Destination = (*Ports)(nil)
 	_ rotator.Redeployer  = (*Ports)(nil)
+	_ rotator.Tagger      = (*Ports)(nil)
 	_ rotator.Journal     = (*Ports)(nil)
 	_ rotator.Notifier    = (*Ports)(nil)
 	_ rotator.FollowUp    = (*Ports)(nil)
@@ -199,43 +201,84 @@ func (p *Ports) Probe(ctx context.Context, pair rotator.KeyPair) (rotator.Identi
 	return out, nil
 }
 
-// Read implements rotator.Destination.
-func (p *Ports) Read(ctx context.Context, place rotator.Place) (rotator.Published, error) {
-	var out rotator.Published
-	err := p.do(ctx, op{name: "gitlab.GET variables", detail: place.EnvironmentScope}, func() error {
-		_, project, err := p.w.allow(p.Token, id(place.ProjectID), Maintainer, false)
+// Read implements rotator.Destination: one call for each project.
+func (p *Ports) Read(ctx context.Context, places []rotator.Place) ([]rotator.Published, error) {
+	out := make([]rotator.Published, len(places))
+	for i, place := range places {
+		if slices.ContainsFunc(places[:i], func(q rotator.Place) bool { return q.Owner() == place.Owner() }) {
+			continue // read already
+		}
+		err := p.do(ctx, op{name: "gitlab.GET variables", detail: place.Owner()}, func() error {
+			_, owner, err := p.w.owner(p.Token, place, false)
+			if err != nil {
+				return asPort(err)
+			}
+			p.sawVariables = p.w.seq
+			for j, q := range places {
+				if q.Owner() == place.Owner() {
+					out[j] = owner.read(q, places, i == j, p.w.now)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Recover implements rotator.Destination.
+func (p *Ports) Recover(ctx context.Context, place rotator.Place, keyID string) (rotator.Secret, error) {
+	var out rotator.Secret
+	err := p.do(ctx, op{name: "gitlab.GET variable", detail: place.Owner()}, func() error {
+		_, owner, err := p.w.owner(p.Token, place, false)
 		if err != nil {
 			return asPort(err)
 		}
-		p.sawVariables = p.w.seq
-		out = project.read(place, p.w.now)
+		v, err := owner.findVariable(place.Variables()[0], place.EnvironmentScope)
+		if err != nil {
+			return asPort(err)
+		}
+		if v.Hidden || v.described().Claims != keyID {
+			return fmt.Errorf("%w: %s does not show the secret of %s", rotator.ErrRefused, v.name(), keyID)
+		}
+		secret := v.Value
+		if place.File != "" {
+			_, secret = fromFile(v.Value)
+		}
+		out = rotator.NewSecret(secret)
 		return nil
 	})
-	if err != nil {
-		return rotator.Published{}, err
-	}
-	return out, nil
+	return out, err
+}
+
+// owner finds whose the variables of a place are, for a token that may manage them.
+func (w *World) owner(shown string, place rotator.Place, write bool) (*token, *project, error) {
+	return w.allow(shown, id(place.ProjectID), Maintainer, write)
 }
 
 func id(n int64) string { return strconv.FormatInt(n, 10) }
 
 var accessKeyID = regexp.MustCompile(`^A[KS]IA[A-Z2-7]{16}$`)
 
-// read finds the two variables of a place, and the others that hold a key id.
-func (p *project) read(place rotator.Place, now time.Time) rotator.Published {
-	missing := rotator.Variable{Masked: true} // as it is to be made
+// read finds the variables of a place and, where it is asked, the others that hold a key
+// id, but for those of all places.
+func (p *project) read(place rotator.Place, all []rotator.Place, elsewhere bool, now time.Time) rotator.Published {
+	missing := rotator.Variable{Masked: place.File == ""} // as it is to be made
 	out := rotator.Published{KeyID: missing, Secret: missing, At: roundedUp(now)}
 	for _, v := range p.variables {
-		here := v.EnvironmentScope == place.EnvironmentScope
 		switch {
-		case here && v.Key == place.KeyIDVariable:
-			out.KeyID = v.described()
-			out.KeyID.Value = v.keyID()
+		case v.EnvironmentScope == place.EnvironmentScope && slices.Contains(place.Variables(), v.Key):
+			found := v.described()
 			out.Faults = append(out.Faults, v.faults(now)...)
-		case here && v.Key == place.SecretVariable:
-			out.Secret = v.described()
-			out.Faults = append(out.Faults, v.faults(now)...)
-		default:
+			if v.Key == place.Variables()[0] {
+				out.Secret = found
+			}
+			if found.Value = v.keyID(); v.Key != place.SecretVariable {
+				out.KeyID = found
+			}
+		case elsewhere && !v.isOf(all):
 			holds := v.keyID()
 			if holds == "" {
 				holds = v.described().Claims
@@ -248,15 +291,40 @@ func (p *project) read(place rotator.Place, now time.Time) rotator.Published {
 	return out
 }
 
+// isOf tells whether a variable is one of those of places of the same project.
+func (v *variable) isOf(places []rotator.Place) bool {
+	return slices.ContainsFunc(places, func(p rotator.Place) bool {
+		return p.EnvironmentScope == v.EnvironmentScope && slices.Contains(p.Variables(), v.Key)
+	})
+}
+
 // name is a variable as a person would say it.
 func (v *variable) name() string { return v.Key + " [" + v.EnvironmentScope + "]" }
 
 // keyID is the access key id that the variable can be seen to hold.
 func (v *variable) keyID() string {
-	if value := strings.TrimSpace(v.Value); !v.Hidden && accessKeyID.MatchString(value) {
+	value := strings.TrimSpace(v.Value)
+	if v.Type == "file" {
+		value, _ = fromFile(value)
+	}
+	if !v.Hidden && accessKeyID.MatchString(value) {
 		return value
 	}
 	return ""
+}
+
+// fromFile is the pair of a credentials file.
+func fromFile(text string) (keyID, secret string) {
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(line, "=")
+		switch strings.TrimSpace(name) {
+		case "aws_access_key_id":
+			keyID = strings.TrimSpace(value)
+		case "aws_secret_access_key":
+			secret = strings.TrimSpace(value)
+		}
+	}
+	return keyID, secret
 }
 
 // faults are what keeps the variable from being written, and what to do.
@@ -278,37 +346,32 @@ func (v *variable) described() rotator.Variable {
 	}
 }
 
-// WriteSecret implements rotator.Destination.
-func (p *Ports) WriteSecret(ctx context.Context, place rotator.Place, before rotator.Variable, pair rotator.KeyPair) error {
-	_, err := p.write(ctx, place, half{place.SecretVariable, pair.Secret.Reveal(), pair.ID}, before)
-	return err
-}
-
-// WriteKeyID implements rotator.Destination.
-func (p *Ports) WriteKeyID(ctx context.Context, place rotator.Place, before rotator.Variable, keyID string) (time.Time, error) {
-	return p.write(ctx, place, half{place.KeyIDVariable, keyID, keyID}, before)
-}
-
-// half is one of the two variables that a pair is published in.
-type half struct{ key, value, keyID string }
-
-// write changes the value and the stamp of a variable, or makes it.
-func (p *Ports) write(ctx context.Context, place rotator.Place, h half, before rotator.Variable) (time.Time, error) {
+// Write implements rotator.Destination: it changes the value and the stamp of a variable,
+// or makes it.
+func (p *Ports) Write(ctx context.Context, place rotator.Place, part rotator.Part, before rotator.Variable, pair rotator.KeyPair) (time.Time, error) {
+	key, value, kind := place.SecretVariable, pair.Secret.Reveal(), "env_var"
+	switch {
+	case place.File != "":
+		key, kind = place.File, "file"
+		value = fmt.Sprintf("[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", place.Profile, pair.ID, value)
+	case part == rotator.PartKeyID:
+		key, value = place.KeyIDVariable, pair.ID
+	}
 	verb := "PUT"
 	if !before.Exists {
 		verb = "POST"
 	}
 	var at time.Time
-	o := op{name: "gitlab." + verb + " variable " + h.key, detail: h.keyID, write: true, says: []any{place, before}}
+	o := op{name: "gitlab." + verb + " variable " + key, detail: pair.ID, write: true, says: []any{place, before}}
 	err := p.do(ctx, o, func() error {
-		_, project, err := p.w.allow(p.Token, id(place.ProjectID), Maintainer, true)
+		_, owner, err := p.w.owner(p.Token, place, true)
 		if err != nil {
 			return asPort(err)
 		}
 		at = roundedUp(p.w.now)
-		description := stamped(before.Text, h.keyID, p.w.now)
-		c := change{Value: &h.value, Description: &description, Scope: &place.EnvironmentScope}
-		return p.w.publish(project, h.key, before, c)
+		description := stamped(before.Text, pair.ID, p.w.now)
+		c := change{Value: &value, Description: &description, Scope: &place.EnvironmentScope}
+		return p.w.publish(owner, key, kind, before, c)
 	})
 	if err != nil {
 		return time.Time{}, err
@@ -318,19 +381,19 @@ func (p *Ports) write(ctx context.Context, place rotator.Place, h half, before r
 
 // publish changes a variable that existed when it was read, and makes one that did
 // not. One that somebody made meanwhile, perhaps we ourselves, is no refusal.
-func (w *World) publish(p *project, key string, before rotator.Variable, c change) error {
-	yes := true
+func (w *World) publish(p *project, key, kind string, before rotator.Variable, c change) error {
+	masked := kind != "file"
 	if before.Exists {
 		v, err := p.findVariable(key, *c.Scope)
 		if err != nil {
 			return asPort(err)
 		}
-		if !before.Masked && !before.Hidden {
-			c.Masked = &yes
+		if masked && !before.Masked && !before.Hidden {
+			c.Masked = &masked
 		}
 		return asPort(w.updateVariable(p, v, c, false))
 	}
-	c.Masked, c.Protected = &yes, &before.Protected
+	c.Masked, c.Protected, c.Type = &masked, &before.Protected, &kind
 	_, err := w.createVariable(p, key, c, false)
 	if err != nil && strings.Contains(err.Error(), "has already been taken") {
 		return err
@@ -338,58 +401,89 @@ func (w *World) publish(p *project, key string, before rotator.Variable, c chang
 	return asPort(err)
 }
 
-// Preflight implements rotator.Destination.
+// Preflight implements rotator.Destination: one call for each project.
 func (p *Ports) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
-	var out rotator.Preflight
-	err := p.do(ctx, op{name: "gitlab.GET preflight", detail: id(r.ProjectID), says: []any{r}}, func() error {
-		t, project, err := p.w.allow(p.Token, id(r.ProjectID), Maintainer, false)
-		var refused *gitlabError
-		if errors.As(err, &refused) {
-			out.Faults = []string{unreachable(refused, r.ProjectID)}
+	out := rotator.Preflight{Turns: make([]rotator.TurnPreflight, len(r.Turns()))}
+	for i, place := range r.Places() {
+		err := p.do(ctx, op{name: "gitlab.GET preflight", detail: place.Owner(), says: []any{r}}, func() error {
+			t, owner, err := p.w.owner(p.Token, place, false)
+			var refused *gitlabError
+			if errors.As(err, &refused) {
+				out.Checks = append(out.Checks, fault("%s", unreachable(refused, place)))
+				return nil
+			}
+			p.w.preflight(&out, t, owner)
+			for j, turn := range r.Turns() {
+				if turn.Target == i {
+					p.w.preflightTurn(&out, j, turn, place)
+				}
+			}
 			return nil
+		})
+		if err != nil {
+			return rotator.Preflight{}, err
 		}
-		out = p.w.preflight(t, project, r)
-		return nil
-	})
-	if err != nil {
-		return rotator.Preflight{}, err
 	}
 	return out, nil
 }
 
+func fault(format string, args ...any) rotator.Check {
+	return rotator.Check{State: rotator.CheckFault, Detail: fmt.Sprintf(format, args...)}
+}
+
 // unreachable says what a refusal of everything means, and what to do.
-func unreachable(e *gitlabError, project int64) string {
+func unreachable(e *gitlabError, place rotator.Place) string {
 	switch e.status {
 	case http.StatusUnauthorized:
 		return "GitLab does not accept the token: it is unknown, expired or revoked; make a new one"
 	case http.StatusNotFound:
-		return fmt.Sprintf("there is no project %d, or the token cannot see it", project)
+		return fmt.Sprintf("there is no %s, or the token cannot see it", place.Owner())
 	}
-	return fmt.Sprintf("the token may not manage the variables of project %d: it needs the scope api and the role Maintainer", project)
+	return fmt.Sprintf("the token may not manage the variables of %s: it needs the scope api and the role Maintainer", place.Owner())
 }
 
-func (w *World) preflight(t *token, p *project, r rotator.Request) rotator.Preflight {
-	out := rotator.Preflight{ReadOnly: !t.may("api"), Ref: r.Ref}
-	fault := func(format string, args ...any) { out.Faults = append(out.Faults, fmt.Sprintf(format, args...)) }
+func (w *World) preflight(out *rotator.Preflight, t *token, p *project) {
+	out.ReadOnly = !t.may("api")
 	if left := t.Expires.Sub(w.now); left < 14*24*time.Hour {
-		out.Warnings = append(out.Warnings, "the token expires on "+t.Expires.Format(time.DateOnly))
+		out.Checks = append(out.Checks, rotator.Check{State: rotator.CheckWarning, Detail: "the token expires on " + t.Expires.Format(time.DateOnly)})
 	}
 	if p.Archived {
-		fault("project %s is archived: unarchive it", p.Path)
+		out.Checks = append(out.Checks, fault("project %s is archived: unarchive it", p.Path))
 	}
-	if out.Ref == "" {
-		out.Ref = p.DefaultBranch
+}
+
+// preflightTurn looks at one redeploy.
+func (w *World) preflightTurn(out *rotator.Preflight, i int, turn rotator.Turn, place rotator.Place) {
+	p, found := w.projects[turn.ProjectID], &out.Turns[i]
+	if p == nil {
+		out.Checks = append(out.Checks, fault("there is no project %d", turn.ProjectID))
+		return
 	}
-	ref, ok := p.ref(out.Ref)
-	out.RefProtected = ref.Protected
-	if r.Redeploy == rotator.RedeployDeployment {
-		d, why := w.liveJob(p, rotator.Redeploy{Environment: r.Environment, Variables: [2]string{r.AccessKeyIDVariable, r.SecretAccessKeyVariable}})
-		if out.CannotRedeploy = why; d != nil {
-			out.LiveRef, out.LiveRefProtected = d.job.pipeline.ref.Name, d.job.pipeline.ref.Protected
+	if found.Ref = turn.Ref; found.Ref == "" {
+		found.Ref = p.DefaultBranch
+	}
+	ref, ok := p.ref(found.Ref)
+	found.RefProtected = ref.Protected
+	if turn.Redeploy == rotator.RedeployDeployment {
+		names := place.Variables()
+		d, why := w.liveJob(p, rotator.Redeploy{Environment: turn.Environment, Variables: [2]string{names[len(names)-1], names[0]}})
+		if found.CannotRedeploy = why; d != nil {
+			found.LiveRef, found.LiveRefProtected = d.job.pipeline.ref.Name, d.job.pipeline.ref.Protected
+		}
+		found.LiveCommit = w.liveCommit(p, turn.Environment)
+		if turn.Fallback != rotator.RedeployPipeline {
+			return
 		}
 	}
-	if !ok && r.Redeploy != rotator.RedeployNone && (r.Redeploy != rotator.RedeployDeployment || r.Fallback != "") {
-		fault("project %s has no branch or tag %s", p.Path, out.Ref)
+	if !ok {
+		out.Checks = append(out.Checks, fault("project %s has no branch or tag %s", p.Path, found.Ref))
 	}
-	return out
+}
+
+// liveCommit is the commit of what is live, "" when nothing is.
+func (w *World) liveCommit(p *project, environment string) string {
+	if d := w.live(p, environment, w.seq); d != nil {
+		return p.sha(d.job.pipeline.ref.Name)
+	}
+	return ""
 }

@@ -88,7 +88,7 @@ func (p *Ports) startLive(ctx context.Context, r rotator.Redeploy) (rotator.Depl
 	case lookErr != nil:
 		return rotator.Deployment{}, errors.Join(err, lookErr)
 	case now == live:
-		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: "job " + id(live.id) + " cannot be retried: it is archived"}
+		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: "job " + id(live.id) + " cannot be retried: it is archived", Commit: live.pipeline.project.sha(live.pipeline.ref.Name)}
 	case !over(now.status):
 		return out, nil // somebody was faster
 	}
@@ -105,13 +105,39 @@ func (p *Ports) lookAtLive(ctx context.Context, r rotator.Redeploy) (live *job, 
 		p.looksAtLive(project, r.Environment)
 		d, why := p.w.liveJob(project, r)
 		if why != "" {
-			return &rotator.CannotRedeployError{Why: why}
+			return &rotator.CannotRedeployError{Why: why, Commit: p.w.liveCommit(project, r.Environment)}
 		}
 		live = p.w.newest(d.job)
 		out = p.w.jobDeployment(live, r)
 		return nil
 	})
 	return live, out, err
+}
+
+// Tag implements rotator.Tagger.
+func (p *Ports) Tag(ctx context.Context, projectID int64, name, commit string) error {
+	return p.do(ctx, op{name: "gitlab.POST tag", detail: name, write: true}, func() error {
+		_, project, err := p.w.allow(p.Token, id(projectID), Developer, true)
+		if err != nil {
+			return asPort(err)
+		}
+		if _, exists := project.ref(name); !exists {
+			project.Refs = append(project.Refs, Ref{Name: name, Tag: true})
+		}
+		return nil
+	})
+}
+
+// Untag implements rotator.Tagger.
+func (p *Ports) Untag(ctx context.Context, projectID int64, name string) error {
+	return p.do(ctx, op{name: "gitlab.DELETE tag", detail: name, write: true}, func() error {
+		_, project, err := p.w.allow(p.Token, id(projectID), Developer, true)
+		if err != nil {
+			return asPort(err)
+		}
+		project.Refs = slices.DeleteFunc(project.Refs, func(r Ref) bool { return r.Tag && r.Name == name })
+		return nil
+	})
 }
 
 // liveJob is the deployment whose job can be retried, or why there is none.

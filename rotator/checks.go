@@ -1,0 +1,138 @@
+package rotator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// checks are everything that could keep a rotation from succeeding, found before a key
+// is made: a fault of one refuses it, and plan shows them all.
+func checks(o observed) []Check {
+	all := slices.Clone(o.preflight.Checks)
+	if o.preflight.ReadOnly {
+		all = append(all, readOnlyCheck(o))
+	}
+	for i, turn := range o.request.Turns() {
+		if i < len(o.preflight.Turns) && o.preflight.Turns[i].CannotRedeploy != "" {
+			all = append(all, liveCheck(turn, o.preflight.Turns[i]))
+		}
+	}
+	for i, place := range o.request.Places() {
+		if i < len(o.published) {
+			all = append(all, variablesCheck(o, i, place))
+		}
+	}
+	return append(all, elsewhereChecks(o)...)
+}
+
+func faultsIn(all []Check) []string { return Preflight{Checks: all}.Found(CheckFault) }
+
+func warningsIn(all []Check) []string { return Preflight{Checks: all}.Found(CheckWarning) }
+
+func readOnlyCheck(o observed) Check {
+	c := Check{"GitLab token may write", CheckFault, "the GitLab token may only read: make a new one, with the scope api"}
+	if o.readOnly {
+		c.State, c.Detail = CheckWarning, "this token may only read: the rotation itself needs one with the scope api"
+	}
+	return c
+}
+
+// liveCheck is about what is live and cannot be deployed again.
+func liveCheck(t Turn, p TurnPreflight) Check {
+	c := Check{Name: fmt.Sprintf("what is live in %s of project %d", t.Environment, t.ProjectID)}
+	switch {
+	case t.Fallback == RedeployPipeline:
+		c.State, c.Detail = CheckWarning, insteadOf(p.CannotRedeploy, p.Ref)
+	case t.Fallback == FallbackLiveCommit && p.LiveCommit != "":
+		c.State, c.Detail = CheckWarning, atCommit(p.CannotRedeploy, p.LiveCommit)
+	default:
+		c.State, c.Detail = CheckFault, p.CannotRedeploy+`; or let a pipeline deploy instead (fallback "pipeline")`
+	}
+	return c
+}
+
+// variablesCheck is about the variables of one place: can they be written, and do the
+// jobs get them?
+func variablesCheck(o observed, i int, place Place) Check {
+	p := o.published[i]
+	faults := slices.Clone(p.Faults)
+	names := place.Variables()
+	for j, v := range []Variable{p.Secret, p.KeyID}[:len(names)] {
+		for _, ref := range unprotectedRefs(o, i) {
+			if v.Exists && v.Protected {
+				faults = append(faults, fmt.Sprintf("%s is protected, and %s is not a protected branch or tag: its jobs would not get the key; protect it, or redeploy a ref that is", names[j], ref))
+			}
+		}
+	}
+	c := Check{Name: place.String(), State: CheckOK, Detail: holdsWords(o, p)}
+	if len(faults) > 0 {
+		c.State, c.Detail = CheckFault, strings.Join(faults, "; ")
+	}
+	return c
+}
+
+// holdsWords is what a place holds now, and how.
+func holdsWords(o observed, p Published) string {
+	if !p.KeyID.Exists && !p.Secret.Exists {
+		return "to be made"
+	}
+	words := []string{orNothing(heldKeyID(o, p))}
+	for _, flag := range []struct {
+		on   bool
+		word string
+	}{{p.Secret.Masked, "masked"}, {p.Secret.Hidden, "hidden"}, {p.Secret.Protected, "protected"}} {
+		if flag.on {
+			words = append(words, flag.word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// elsewhereChecks: what else holds the key would be left with one that is deleted.
+func elsewhereChecks(o observed) []Check {
+	var all []Check
+	ids := heldKeyIDs(o)
+	unknown := len(ids) == 0 || slices.Equal(ids, []string{""})
+	for _, h := range elsewhere(o) {
+		if slices.Contains(ids, h.KeyID) || h.KeyID == o.request.RetireKey || unknown && hasKey(o.keys, h.KeyID) {
+			all = append(all, Check{h.Variable, CheckFault, fmt.Sprintf("%s holds the key %s as well, and would be left with a key that is deleted: give it a user of its own, or remove it", h.Variable, h.KeyID)})
+		}
+	}
+	if p := publishedKeyID(o); o.request.RetireKey != "" && o.request.RetireKey == p {
+		all = append(all, Check{"retire_key", CheckFault, fmt.Sprintf("retire_key names %s, the key that is published: it is replaced, not retired", p)})
+	}
+	return all
+}
+
+// unprotectedRefs are those of which jobs of a target may be run that do not get
+// protected variables.
+func unprotectedRefs(o observed, target int) []string {
+	refs, _ := refsOf(o, target)
+	return refs
+}
+
+// refsProtected tells whether every job of a target that may be run would get protected
+// variables.
+func refsProtected(o observed, target int) bool {
+	unprotected, known := refsOf(o, target)
+	return known && len(unprotected) == 0
+}
+
+func refsOf(o observed, target int) (unprotected []string, known bool) {
+	for i, t := range o.request.Turns() {
+		if t.Target != target || i >= len(o.preflight.Turns) {
+			continue
+		}
+		p := o.preflight.Turns[i]
+		runs := t.runsPipeline() || t.Fallback == FallbackLiveCommit && p.CannotRedeploy != ""
+		known = known || p.LiveRef != "" || runs && p.Ref != ""
+		if p.LiveRef != "" && !p.LiveRefProtected {
+			unprotected = append(unprotected, p.LiveRef)
+		}
+		if runs && p.Ref != "" && !p.RefProtected && !slices.Contains(unprotected, p.Ref) {
+			unprotected = append(unprotected, p.Ref)
+		}
+	}
+	return unprotected, known
+}
