@@ -19,6 +19,8 @@ package sandbox
 //	canceling answers 400                                             question without it
 //	wording of the refusals of a pipeline          createPipeline     as above; an unknown one advises to mend
 //	(a missing .gitlab-ci.yml, faults in it)                          .gitlab-ci.yml
+//	the file that a refusal of inputs names first  inputsFault        any 400 is a refusal; its words are shown
+//	                                                                  as they are
 //	an optional manual job does not block its      optional, worked   a deployment that succeeded serves whatever
 //	pipeline                                                          the pipeline's status is; without an
 //	                                                                  environment a blocked pipeline is waited for
@@ -41,8 +43,7 @@ package sandbox
 //	RateLimit headers (GitLab.com's edge adds some)
 //
 // The others of that list (lifetimes of tokens, rights to make webhooks, the number of
-// instance variables, inputs of pipelines) are about what neither the world nor the
-// program has.
+// instance variables) are about what neither the world nor the program has.
 //
 // Of AWS, moto pins what the program rests on, with the contract suites; what moto
 // cannot show (delays, lists that lag, racing creates, replies that are lost) is turned

@@ -17,6 +17,7 @@ const (
 	Reporter   = 20
 	Developer  = 30
 	Maintainer = 40
+	Owner      = 50
 )
 
 // gitlabError is a refusal of GitLab: a status, and the body as the API sends it.
@@ -48,6 +49,13 @@ type Project struct {
 	// NoRollback: an older deployment's job may not be retried (the setting
 	// ci_forward_deployment_rollback_allowed is off).
 	NoRollback bool
+	// SharedWith are groups that the project was shared with, and the highest role that
+	// their members get by it. It belongs to none of them: their variables do not reach it.
+	SharedWith map[int64]int
+	// Inputs are declared in spec:inputs of .gitlab-ci.yml: "name" has to be given,
+	// "name=value" has a default. $[[ inputs.name ]] in a job's name, stage and
+	// environment is what was given.
+	Inputs []string
 }
 
 // Ref is a branch or a tag.
@@ -63,14 +71,18 @@ type Token struct {
 	Username string        // "" is one that is made up, as of a project's bot
 	Scopes   []string      // api, read_api
 	Roles    map[int64]int // role by project; no role: the project is not visible
-	Expires  time.Time     // zero is in a year; GitLab counts whole days
-	Revoked  bool
-	Person   bool // what is done with it over HTTP is not judged
+	// GroupRoles are roles by group: they count in its subgroups, and in all their projects.
+	GroupRoles map[int64]int
+	Expires    time.Time // zero is in a year; GitLab counts whole days
+	Revoked    bool
+	Person     bool // what is done with it over HTTP is not judged
 }
 
 type project struct {
 	Project
 	variables    []*variable
+	groups       []*group // that it belongs to, the closest first
+	shared       []share
 	environments []*environment
 	outcomes     []Outcome
 	pipelines    int64 // how many: the last iid
@@ -131,10 +143,10 @@ func (w *World) allow(value, project string, role int, write bool) (*token, *pro
 		return nil, nil, err
 	}
 	p := w.findProject(project)
-	if p == nil || t.Roles[p.ID] == 0 {
+	if p == nil || t.roleIn(p) == 0 {
 		return nil, nil, message(http.StatusNotFound, "404 Project Not Found")
 	}
-	if t.Roles[p.ID] < role {
+	if t.roleIn(p) < role {
 		return nil, nil, message(http.StatusForbidden, "403 Forbidden")
 	}
 	return t, p, nil

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 // GitLab is GitLab's REST API over HTTP: what a rotation needs of /api/v4.
 func (w *World) GitLab() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, e := range gitlabEndpoints() {
+	endpoints := gitlabEndpoints()
+	maps.Copy(endpoints, groupEndpoints())
+	for pattern, e := range endpoints {
 		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { w.serveGitLab(rw, r, e) })
 	}
 	mux.HandleFunc("/api/v4/", func(rw http.ResponseWriter, _ *http.Request) {
@@ -174,7 +177,9 @@ func parameters(r *http.Request) (map[string]string, error) {
 		return in, nil
 	}
 	var object map[string]any
-	if err := json.Unmarshal(body, &object); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber() // a number stays as it was written
+	if err := decoder.Decode(&object); err != nil {
 		return nil, &gitlabError{http.StatusBadRequest, map[string]any{"error": "Problems parsing JSON"}}
 	}
 	flatten(in, "", object)
@@ -189,7 +194,13 @@ func flatten(into map[string]string, prefix string, object map[string]any) {
 		switch value := value.(type) {
 		case nil:
 		case map[string]any:
+			if len(value) == 0 {
+				into[key] = "" // it was there
+			}
 			flatten(into, key, value)
+		case []any:
+			list, _ := json.Marshal(value)
+			into[key] = string(list)
 		default:
 			into[key] = fmt.Sprint(value)
 		}

@@ -46,14 +46,20 @@ func (w *World) userObject(id int64, username string) object {
 }
 
 func showProject(r *request) (any, error) {
-	p := r.project
+	o := r.w.projectObject(r.project)
+	o["permissions"] = permissions(r.token, r.project)
+	return o, nil
+}
+
+// projectObject is a project as lists have it.
+func (w *World) projectObject(p *project) object {
 	name := p.Path[strings.LastIndex(p.Path, "/")+1:]
 	return object{
 		"id": p.ID, "name": name, "path": name, "path_with_namespace": p.Path, "default_branch": p.DefaultBranch,
 		"archived": p.Archived, "builds_access_level": "enabled", "jobs_enabled": true,
-		"web_url":     r.w.opts.GitLabURL + "/" + p.Path,
-		"permissions": object{"project_access": object{"access_level": r.token.Roles[p.ID], "notification_level": 3}, "group_access": nil},
-	}, nil
+		"web_url":   w.opts.GitLabURL + "/" + p.Path,
+		"namespace": w.namespaceObject(p),
+	}
 }
 
 // variableObject has no value when the variable is hidden, whoever asks and
@@ -82,7 +88,7 @@ func listVariables(r *request) (any, error) {
 }
 
 func (r *request) variable() (*variable, error) {
-	return r.project.findVariable(r.PathValue("key"), r.in["filter[environment_scope]"])
+	return findVariable(r.project, r.PathValue("key"), r.in["filter[environment_scope]"])
 }
 
 func showVariable(r *request) (any, error) {
@@ -129,7 +135,7 @@ func deleteVariable(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.project.deleteVariable(v)
+	deleteVariableOf(r.project, v)
 	return nil, nil
 }
 
@@ -230,9 +236,9 @@ func postPipeline(r *request) (any, error) {
 		return nil, err
 	}
 	if _, ok := r.in["variables"]; ok {
-		return nil, message(http.StatusBadRequest, map[string][]string{"base": {"Insufficient permissions to set pipeline variables"}})
+		return nil, baseFault("Insufficient permissions to set pipeline variables")
 	}
-	pl, err := r.w.createPipeline(r.project, r.token, r.in["ref"])
+	pl, err := r.w.createPipelineWith(r.project, r.token, r.in["ref"], r.under("inputs"))
 	if err != nil {
 		return nil, err
 	}

@@ -150,12 +150,14 @@ func (w *World) AddProject(p Project) {
 		p.Refs = []Ref{{Name: p.DefaultBranch, Protected: true}}
 	}
 	w.projects[p.ID] = &project{Project: p}
+	w.regroup()
 }
 
 // EditProject changes a project.
 func (w *World) EditProject(projectID int64, edit func(*Project)) {
 	defer w.enter()()
 	edit(&w.mustProject(projectID).Project)
+	w.regroup() // it may have moved
 }
 
 func (w *World) mustProject(projectID int64) *project {
@@ -171,7 +173,11 @@ func (w *World) AddToken(t Token) string {
 	defer w.enter()()
 	n := w.id("token")
 	if t.Username == "" {
-		t.Username = fmt.Sprintf("project_bot_%s", w.random("abcdef0123456789", 8))
+		kind := "project"
+		if len(t.GroupRoles) > 0 {
+			kind = "group"
+		}
+		t.Username = kind + "_bot_" + w.random("abcdef0123456789", 8)
 	}
 	if t.Expires.IsZero() {
 		t.Expires = w.now.AddDate(1, 0, 0)
@@ -194,32 +200,38 @@ func (w *World) EditToken(name string, edit func(*Token)) {
 // SetVariable makes a variable, or changes all of one that exists.
 func (w *World) SetVariable(projectID int64, v Variable) {
 	defer w.enter()()
+	w.setVariable(w.mustProject(projectID), v)
+}
+
+func (w *World) setVariable(o owner, v Variable) {
 	if v.EnvironmentScope == "" {
 		v.EnvironmentScope = "*"
 	}
 	if v.Type == "" {
 		v.Type = "env_var"
 	}
-	p := w.mustProject(projectID)
 	next := &variable{Variable: v, written: w.seq, byPerson: true}
-	if old, err := p.findVariable(v.Key, v.EnvironmentScope); err == nil {
-		must(p.valid(v, old))
+	if old, err := findVariable(o, v.Key, v.EnvironmentScope); err == nil {
+		must(valid(o, v, old))
 		*old = *next
 		return
 	}
-	must(p.valid(v, nil))
-	p.variables = append(p.variables, next)
+	must(valid(o, v, nil))
+	*o.own() = append(*o.own(), next)
 }
 
 // EditVariable changes a variable in a scope.
 func (w *World) EditVariable(projectID int64, key, scope string, edit func(*Variable)) {
 	defer w.enter()()
-	p := w.mustProject(projectID)
-	v, err := p.findVariable(key, scope)
+	w.editVariable(w.mustProject(projectID), key, scope, edit)
+}
+
+func (w *World) editVariable(o owner, key, scope string, edit func(*Variable)) {
+	v, err := findVariable(o, key, scope)
 	must(err)
 	next := v.Variable
 	edit(&next)
-	must(p.valid(next, v))
+	must(valid(o, next, v))
 	*v = variable{Variable: next, written: w.seq, byPerson: true}
 }
 
@@ -229,7 +241,7 @@ func (w *World) DeleteVariable(projectID int64, key, scope string) {
 	p := w.mustProject(projectID)
 	v, err := p.findVariable(key, scope)
 	must(err)
-	p.deleteVariable(v)
+	deleteVariableOf(p, v)
 }
 
 // Variable is a variable as it is, hidden ones too.
@@ -257,7 +269,7 @@ func (w *World) RunPipeline(projectID int64, ref string) (pipelineID int64) {
 	if !ok {
 		must(fmt.Errorf("project %d has no ref %s", projectID, ref))
 	}
-	return w.newPipeline(p, r, push(), Success, p.Pipeline).id
+	return w.newPipeline(p, r, push(), Success, p.jobsWith(nil)).id
 }
 
 func push() origin { return origin{"push", "somebody", 1} }
@@ -297,10 +309,10 @@ func (w *World) Deployed(projectID int64, d Past) (jobID int64) {
 		j.status, j.archived = "success", d.Archived
 		j.started, j.finished = w.now.Add(-d.Ago-time.Minute), w.now.Add(-d.Ago)
 		j.created = j.started
-		j.env = pl.variablesFor(j.Environment)
+		j.pickUp()
 		dep := w.deploymentOf(j)
 		dep.created, dep.updated, dep.lived, dep.jobless = j.started, j.finished, w.seq, d.Jobless
-		dep.environment.live = j.env[j.KeyIDVariable]
+		dep.environment.live = j.keyID()
 	}
 	w.moveOn(pl)
 	return pl.jobs[0].id
@@ -336,7 +348,7 @@ func (w *World) RunningJob(projectID int64, spec JobSpec, startedAgo time.Durati
 	pl := w.newPipeline(p, ref, push(), Stuck, []JobSpec{spec})
 	j := pl.jobs[0]
 	j.status, j.started = "running", w.now.Add(-startedAgo)
-	j.env = p.variablesFor(j.Environment, ref.Protected)
+	j.pickUp()
 	pl.outcome = Success
 	w.moveOn(pl)
 	return j.id
@@ -377,6 +389,7 @@ type Pipeline struct {
 	Source   string
 	Username string
 	Status   string
+	Inputs   map[string]string // as they were given; what is no text as JSON
 	Jobs     []Job
 }
 
@@ -401,11 +414,11 @@ func (w *World) Pipelines(projectID int64) []Pipeline {
 		if pl.project != p {
 			continue
 		}
-		look := Pipeline{ID: pl.id, Ref: pl.ref.Name, Source: pl.source, Username: pl.username, Status: pl.status}
+		look := Pipeline{ID: pl.id, Ref: pl.ref.Name, Source: pl.source, Username: pl.username, Status: pl.status, Inputs: pl.inputs}
 		for _, j := range pl.jobs {
 			look.Jobs = append(look.Jobs, Job{
 				ID: j.id, Name: j.Name, Environment: j.Environment, Status: j.status, Failure: j.failure,
-				Started: j.started, Finished: j.finished, KeyID: j.env[j.KeyIDVariable],
+				Started: j.started, Finished: j.finished, KeyID: j.keyID(),
 			})
 		}
 		out = append(out, look)

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"errors"
-	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -20,6 +19,10 @@ type JobSpec struct {
 	// SDKs read. A job without an environment uses a pair only when they are set.
 	KeyIDVariable  string
 	SecretVariable string
+	// CredentialsFile is the variable, of type file, in which it expects its pair
+	// instead, as a profile of an AWS credentials file; Profile "" is default.
+	CredentialsFile string
+	Profile         string
 	// Bridge: it triggers another pipeline, so the API does not list it with the jobs.
 	Bridge bool
 }
@@ -28,7 +31,8 @@ type JobSpec struct {
 type JobEnv struct {
 	ProjectID, PipelineID, JobID int64
 	Name, Environment, Ref       string
-	Variables                    map[string]string // as they were when it started
+	Variables                    map[string]string // as they were when it started, without files
+	Files                        map[string]string // the contents of those of type file
 	KeyID, Secret                string            // the pair among them
 }
 
@@ -57,6 +61,7 @@ type pipeline struct {
 	status   string
 	outcome  Outcome
 	own      map[string]string // variables that it was given, and keeps
+	inputs   map[string]string // of spec:inputs, as they were given
 	jobs     []*job
 	created  time.Time
 	updated  time.Time
@@ -75,7 +80,8 @@ type job struct {
 	status   string
 	failure  string // why, for whoever reads the world
 	env      map[string]string
-	idle     bool // it does not use its pair
+	files    map[string]bool // the variables in env that are files
+	idle     bool            // it does not use its pair
 	created  time.Time
 	started  time.Time
 	finished time.Time
@@ -120,24 +126,34 @@ func over(status string) bool {
 // createPipeline follows GitLab app/services/ci/create_pipeline_service.rb as far
 // as a caller without pipeline variables sees it.
 func (w *World) createPipeline(p *project, t *token, refName string) (*pipeline, error) {
+	return w.createPipelineWith(p, t, refName, nil)
+}
+
+// createPipelineWith is createPipeline with inputs.
+func (w *World) createPipelineWith(p *project, t *token, refName string, inputs map[string]string) (*pipeline, error) {
 	ref, ok := p.ref(refName)
+	role := t.roleIn(p)
 	var fault string
 	switch {
-	case t.Roles[p.ID] < Developer:
+	case role < Developer:
 		return nil, message(http.StatusForbidden, "403 Forbidden")
 	case !ok:
 		fault = "Reference not found"
 	case p.Archived:
 		fault = "Insufficient permissions to create a new pipeline"
-	case ref.Protected && t.Roles[p.ID] < Maintainer:
+	case ref.Protected && role < Maintainer:
 		fault = "You do not have sufficient permission to run a pipeline on '" + ref.Name + "'. Please select a different branch or contact your administrator for assistance."
 	case len(p.Pipeline) == 0:
 		fault = "Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to the pipeline."
+	default:
+		fault = p.inputsFault(inputs)
 	}
 	if fault != "" {
-		return nil, message(http.StatusBadRequest, map[string][]string{"base": {fault}})
+		return nil, baseFault(fault)
 	}
-	return w.newPipeline(p, ref, origin{"api", t.Username, t.userID}, p.nextOutcome(), p.Pipeline), nil
+	pl := w.newPipeline(p, ref, origin{"api", t.Username, t.userID}, p.nextOutcome(), p.jobsWith(inputs))
+	pl.inputs = inputs
+	return pl, nil
 }
 
 func (p *project) nextOutcome() Outcome {
@@ -181,7 +197,7 @@ func (w *World) newJob(pl *pipeline, spec JobSpec) *job {
 	if spec.Duration == 0 {
 		spec.Duration = w.opts.JobDuration
 	}
-	if spec.Environment != "" && spec.KeyIDVariable == "" {
+	if spec.Environment != "" && spec.KeyIDVariable == "" && spec.CredentialsFile == "" {
 		spec.KeyIDVariable, spec.SecretVariable = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 	}
 	j := &job{JobSpec: spec, id: w.id("job"), pipeline: pl, by: pl.origin, status: "created", created: w.now}
@@ -323,14 +339,6 @@ func (w *World) setStatus(pl *pipeline, status string) {
 	}
 }
 
-// variablesFor are those of a job that starts now: what the pipeline was given outranks
-// what the project has (GitLab lib/gitlab/ci/variables/builder.rb).
-func (p *pipeline) variablesFor(environment string) map[string]string {
-	all := p.project.variablesFor(environment, p.ref.Protected)
-	maps.Copy(all, p.own)
-	return all
-}
-
 // start is a runner picking a job up: this is when it gets its variables, not
 // when it was made (GitLab app/services/ci/register_job_service.rb).
 func (w *World) start(j *job) {
@@ -338,7 +346,7 @@ func (w *World) start(j *job) {
 		return
 	}
 	j.status, j.started = "running", w.now
-	j.env = j.pipeline.variablesFor(j.Environment)
+	j.pickUp()
 	w.touch(j)
 	w.moveOn(j.pipeline)
 	if j.usesPair() && w.opts.Deploy != nil {
@@ -354,14 +362,21 @@ func (w *World) start(j *job) {
 	}
 }
 
-func (j *job) usesPair() bool { return j.KeyIDVariable != "" }
-
 func (j *job) environment() JobEnv {
-	return JobEnv{
+	e := JobEnv{
 		ProjectID: j.pipeline.project.ID, PipelineID: j.pipeline.id, JobID: j.id,
-		Name: j.Name, Environment: j.Environment, Ref: j.pipeline.ref.Name, Variables: j.env,
-		KeyID: j.env[j.KeyIDVariable], Secret: j.env[j.SecretVariable],
+		Name: j.Name, Environment: j.Environment, Ref: j.pipeline.ref.Name,
+		Variables: map[string]string{}, Files: map[string]string{},
 	}
+	for key, value := range j.env {
+		if j.files[key] {
+			e.Files[key] = value
+		} else {
+			e.Variables[key] = value
+		}
+	}
+	e.KeyID, e.Secret = j.pair()
+	return e
 }
 
 // usePair is what a job does with its pair when the world has no Deploy.
@@ -398,7 +413,7 @@ func (w *World) end(j *job, err error) {
 	if err != nil {
 		j.status, j.failure = "failed", err.Error()
 	} else if j.Environment != "" {
-		w.environmentOf(j.pipeline.project, j.Environment).live = j.env[j.KeyIDVariable]
+		w.environmentOf(j.pipeline.project, j.Environment).live = j.keyID()
 		w.deploymentOf(j).lived = w.seq + 1 // for whoever looks from now on
 	}
 	w.touch(j)

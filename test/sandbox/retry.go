@@ -38,7 +38,7 @@ func (w *World) retryJob(p *project, t *token, j *job) (*job, error) {
 // protected environment (GitLab app/policies/ci/build_policy.rb, ee deployable_policy.rb).
 // Nobody may touch the job of an outdated deployment (app/policies/ci/deployable_policy.rb).
 func (w *World) mayRetry(p *project, t *token, j *job) bool {
-	role := t.Roles[p.ID]
+	role := t.roleIn(p)
 	guarded := slices.Contains(p.Guarded, j.Environment) && !t.Person
 	return !p.Archived && role >= Developer && (role >= Maintainer || !j.pipeline.ref.Protected) && !guarded && !w.outdated(p, j)
 }

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -8,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Variable is a CI/CD variable of a project.
+// Variable is a CI/CD variable of a project or a group.
 type Variable struct {
 	Key              string
 	Value            string
@@ -40,63 +42,80 @@ var (
 	variableType = regexp.MustCompile(`\A(env_var|file)\z`)
 )
 
-// maxVariables of a project (GitLab, Limits of CI/CD variables).
-const maxVariables = 8000
+// owner is what variables belong to: a project or a group.
+type owner interface {
+	own() *[]*variable
+	// limit is how many there may be, and what they are called when there are too many
+	// (GitLab, Limits of CI/CD variables).
+	limit() (most int, kind string)
+	// absent is the error for a variable that there is none of.
+	absent() error
+}
+
+func (p *project) own() *[]*variable { return &p.variables }
+
+func (*project) limit() (int, string) { return 8000, "project ci variables" }
+
+func (*project) absent() error { return message(http.StatusNotFound, "404 Variable Not Found") }
 
 // findVariable finds the one variable of a key; a scope is compared as it is
 // written, wildcards mean nothing here (GitLab app/finders/ci/variables_finder.rb,
 // lib/api/helpers/variables_helpers.rb).
-func (p *project) findVariable(key, scope string) (*variable, error) {
+func findVariable(o owner, key, scope string) (*variable, error) {
 	var found []*variable
-	for _, v := range p.variables {
+	for _, v := range *o.own() {
 		if v.Key == key && (scope == "" || v.EnvironmentScope == scope) {
 			found = append(found, v)
 		}
 	}
 	switch len(found) {
 	case 0:
-		return nil, message(http.StatusNotFound, "404 Variable Not Found")
+		return nil, o.absent()
 	case 1:
 		return found[0], nil
 	}
 	return nil, message(http.StatusConflict, "There are multiple variables with provided parameters. Please use 'filter[environment_scope]'")
 }
 
-// createVariable follows GitLab lib/api/ci/variables.rb: hidden can be chosen here
-// and nowhere else.
-func (w *World) createVariable(p *project, key string, c change, byPerson bool) (*variable, error) {
+func (p *project) findVariable(key, scope string) (*variable, error) {
+	return findVariable(p, key, scope)
+}
+
+// createVariable follows GitLab lib/api/ci/variables.rb and lib/api/group_variables.rb:
+// hidden can be chosen here and nowhere else.
+func (w *World) createVariable(o owner, key string, c change, byPerson bool) (*variable, error) {
 	v := variable{Variable: Variable{Key: key, EnvironmentScope: "*", Type: "env_var"}}
 	c.applyTo(&v.Variable)
 	if c.MaskedAndHidden != nil && *c.MaskedAndHidden {
 		v.Masked, v.Hidden = true, true
 	}
-	if len(p.variables) >= maxVariables {
-		return nil, message(http.StatusBadRequest, map[string][]string{"base": {"Maximum number of project ci variables (8000) exceeded"}})
+	if most, kind := o.limit(); len(*o.own()) >= most {
+		return nil, baseFault(fmt.Sprintf("Maximum number of %s (%d) exceeded", kind, most))
 	}
-	if err := p.valid(v.Variable, nil); err != nil {
+	if err := valid(o, v.Variable, nil); err != nil {
 		return nil, err
 	}
 	v.written, v.byPerson = w.seq, byPerson
-	p.variables = append(p.variables, &v)
+	*o.own() = append(*o.own(), &v)
 	return &v, nil
 }
 
 // updateVariable changes what is sent and nothing else. What is hidden stays so.
-func (w *World) updateVariable(p *project, v *variable, c change, byPerson bool) error {
+func (w *World) updateVariable(o owner, v *variable, c change, byPerson bool) error {
 	if v.Hidden && c.Masked != nil && !*c.Masked {
-		return message(http.StatusBadRequest, map[string][]string{"base": {"The visibility setting cannot be changed for masked and hidden variables."}})
+		return baseFault("The visibility setting cannot be changed for masked and hidden variables.")
 	}
 	next := v.Variable
 	c.applyTo(&next)
-	if err := p.valid(next, v); err != nil {
+	if err := valid(o, next, v); err != nil {
 		return err
 	}
 	*v = variable{Variable: next, written: w.seq, byPerson: byPerson}
 	return nil
 }
 
-func (p *project) deleteVariable(gone *variable) {
-	p.variables = slices.DeleteFunc(p.variables, func(v *variable) bool { return v == gone })
+func deleteVariableOf(o owner, gone *variable) {
+	*o.own() = slices.DeleteFunc(*o.own(), func(v *variable) bool { return v == gone })
 }
 
 func (c change) applyTo(v *Variable) {
@@ -117,7 +136,7 @@ func set[T any](to *T, from *T) {
 
 // valid are the rules of GitLab app/models/ci/variable.rb and
 // app/models/concerns/ci/maskable.rb. but is the variable that is being changed.
-func (p *project) valid(v Variable, but *variable) error {
+func valid(o owner, v Variable, but *variable) error {
 	faults := map[string][]string{}
 	if !variableKey.MatchString(v.Key) {
 		faults["key"] = append(faults["key"], "can contain only letters, digits and '_'.")
@@ -125,10 +144,10 @@ func (p *project) valid(v Variable, but *variable) error {
 	if len(v.Key) > 255 {
 		faults["key"] = append(faults["key"], "is too long (maximum is 255 characters)")
 	}
-	taken := func(o *variable) bool {
-		return o != but && o.Key == v.Key && o.EnvironmentScope == v.EnvironmentScope
+	taken := func(other *variable) bool {
+		return other != but && other.Key == v.Key && other.EnvironmentScope == v.EnvironmentScope
 	}
-	if slices.ContainsFunc(p.variables, taken) {
+	if slices.ContainsFunc(*o.own(), taken) {
 		faults["key"] = append(faults["key"], "("+v.Key+") has already been taken")
 	}
 	if v.Masked && !canBeMasked(v.Value, v.Raw) {
@@ -157,10 +176,30 @@ func canBeMasked(value string, raw bool) bool {
 
 // variablesFor are the variables that a job gets that starts now: protected ones
 // on protected refs only, and of several with one key that of the closest scope
-// (GitLab, CI/CD variables, Environment scope of a variable).
+// (GitLab, CI/CD variables, Environment scope of a variable). The project's come before
+// those of its groups, and the closest group's first, whatever their scopes (GitLab
+// lib/gitlab/ci/variables/builder.rb, builder/group.rb).
 func (p *project) variablesFor(environment string, protected bool) map[string]string {
+	env := map[string]string{}
+	for key, v := range p.reaching(environment, protected) {
+		env[key] = v.Value
+	}
+	return env
+}
+
+// reaching is variablesFor with all that there is to a variable.
+func (p *project) reaching(environment string, protected bool) map[string]*variable {
+	all := map[string]*variable{}
+	for _, g := range slices.Backward(p.groups) {
+		maps.Copy(all, closest(g.variables, environment, protected))
+	}
+	maps.Copy(all, closest(p.variables, environment, protected))
+	return all
+}
+
+func closest(variables []*variable, environment string, protected bool) map[string]*variable {
 	best := map[string]*variable{}
-	for _, v := range p.variables {
+	for _, v := range variables {
 		if v.Protected && !protected || !inScope(v.EnvironmentScope, environment) {
 			continue
 		}
@@ -168,11 +207,7 @@ func (p *project) variablesFor(environment string, protected bool) map[string]st
 			best[v.Key] = v
 		}
 	}
-	env := map[string]string{}
-	for key, v := range best {
-		env[key] = v.Value
-	}
-	return env
+	return best
 }
 
 // inScope tells whether an environment is meant by a scope, in which * stands for
@@ -184,11 +219,17 @@ func inScope(scope, environment string) bool {
 	if environment == "" {
 		return false
 	}
-	parts := strings.Split(scope, "*")
+	return wildcard(scope, environment)
+}
+
+// wildcard tells whether a name is meant by a pattern, in which * stands for any
+// characters.
+func wildcard(pattern, name string) bool {
+	parts := strings.Split(pattern, "*")
 	for i := range parts {
 		parts[i] = regexp.QuoteMeta(parts[i])
 	}
-	return regexp.MustCompile(`\A` + strings.Join(parts, ".*") + `\z`).MatchString(environment)
+	return regexp.MustCompile(`\A` + strings.Join(parts, ".*") + `\z`).MatchString(name)
 }
 
 // closeness orders the scopes that mean an environment: one without a wildcard

@@ -109,6 +109,7 @@ type World struct {
 	refused map[string]time.Time
 
 	projects    map[int64]*project
+	groups      map[int64]*group
 	tokens      []*token
 	pipelines   []*pipeline
 	jobs        []*job
@@ -143,6 +144,7 @@ func New(o Options) *World {
 		users:    map[string]*user{},
 		refused:  map[string]time.Time{},
 		projects: map[int64]*project{},
+		groups:   map[int64]*group{},
 		lastID:   map[string]int64{},
 		journal:  map[string]saved{},
 		front:    map[string]*process{},
