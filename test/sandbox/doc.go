@@ -21,6 +21,8 @@ package sandbox
 //	(a missing .gitlab-ci.yml, faults in it)                          .gitlab-ci.yml
 //	the file that a refusal of inputs names first  inputsFault        any 400 is a refusal; its words are shown
 //	                                                                  as they are
+//	which of several faults of a new tag is told   createTag          any 400 is a refusal, and there is no tag;
+//	first; an archived project takes tags                             an archived project is not rotated
 //	an optional manual job does not block its      optional, worked   a deployment that succeeded serves whatever
 //	pipeline                                                          the pipeline's status is; without an
 //	                                                                  environment a blocked pipeline is waited for

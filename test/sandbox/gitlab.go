@@ -56,13 +56,18 @@ type Project struct {
 	// "name=value" has a default. $[[ inputs.name ]] in a job's name, stage and
 	// environment is what was given.
 	Inputs []string
+	// ProtectedTags are names and wildcards that protect the tags they match.
+	ProtectedTags []string
+	// TagPipelines: .gitlab-ci.yml has jobs for tags, so that a new one starts a pipeline.
+	TagPipelines bool
 }
 
 // Ref is a branch or a tag.
 type Ref struct {
 	Name      string
 	Tag       bool
-	Protected bool
+	Protected bool   // by its own name; a tag may be by ProtectedTags too
+	SHA       string // the commit it is at; "" is one that is made up from its name
 }
 
 // Token is how an access token is to be made, with the user that owns it.
@@ -184,11 +189,16 @@ func (p *project) ref(name string) (Ref, bool) {
 	if i < 0 {
 		return Ref{}, false
 	}
-	return p.Refs[i], true
+	ref := p.Refs[i]
+	ref.Protected = ref.Protected || ref.Tag && p.protectsTag(ref.Name)
+	return ref, true
 }
 
 // sha is the commit that a ref is at.
 func (p *project) sha(ref string) string {
+	if r, ok := p.ref(ref); ok && r.SHA != "" {
+		return r.SHA
+	}
 	sum := sha1.Sum([]byte(p.Path + "@" + ref)) // #nosec G401
 	return hex.EncodeToString(sum[:])
 }

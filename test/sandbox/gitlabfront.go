@@ -19,6 +19,7 @@ func (w *World) GitLab() http.Handler {
 	mux := http.NewServeMux()
 	endpoints := gitlabEndpoints()
 	maps.Copy(endpoints, groupEndpoints())
+	maps.Copy(endpoints, tagEndpoints())
 	for pattern, e := range endpoints {
 		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { w.serveGitLab(rw, r, e) })
 	}
@@ -64,7 +65,6 @@ func gitlabEndpoints() map[string]endpoint {
 		"DELETE /api/v4/projects/{id}/variables/{key}":             {"variable", Maintainer, 204, deleteVariable},
 		"GET /api/v4/projects/{id}/repository/branches":            {"branches", Reporter, 200, listBranches},
 		"GET /api/v4/projects/{id}/repository/branches/{ref}":      {"branch", Reporter, 200, showBranch},
-		"GET /api/v4/projects/{id}/repository/tags/{ref}":          {"tag", Reporter, 200, showTag},
 		"GET /api/v4/projects/{id}/pipelines":                      {"pipelines", Reporter, 200, listPipelines},
 		"POST /api/v4/projects/{id}/pipeline":                      {"pipeline", Reporter, 201, postPipeline},
 		"GET /api/v4/projects/{id}/pipelines/{pipeline}":           {"pipeline", Reporter, 200, showPipeline},

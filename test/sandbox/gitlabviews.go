@@ -174,10 +174,7 @@ func showTag(r *request) (any, error) {
 	if !ok || !ref.Tag {
 		return nil, message(http.StatusNotFound, "404 Tag Not Found")
 	}
-	return object{
-		"name": ref.Name, "message": "", "target": r.project.sha(ref.Name), "protected": ref.Protected,
-		"release": nil, "commit": r.project.commit(ref.Name),
-	}, nil
+	return r.tag(ref), nil
 }
 
 // pipelineObject is a pipeline as lists have it.
