@@ -50,7 +50,7 @@ func (a *app) rotator(owner string, watch func(rotator.Progress)) (*rotator.Rota
 	r := &rotator.Rotator{
 		Users: iam, Keys: iam,
 		Prober:      awsiam.NewProber(a.aws, awsiam.ProberOptions{Regions: a.config.ProbeRegions}),
-		Destination: client, Redeployer: client,
+		Destination: client, Redeployer: client, Tagger: client,
 		Notifier: silent{},
 		Pace:     a.config.pace(),
 		Owner:    owner,

@@ -136,8 +136,11 @@ func (u *session) status(ctx context.Context) error {
 func listed(r rotator.Report) rotator.Report {
 	list(&r.Keys)
 	list(&r.User.Quarantine)
-	list(&r.Published.Faults)
-	list(&r.Published.Elsewhere)
+	list(&r.Published)
+	for i := range r.Published {
+		list(&r.Published[i].Faults)
+		list(&r.Published[i].Elsewhere)
+	}
 	list(&r.Record.KnownKeys)
 	list(&r.Record.Attempts)
 	list(&r.Record.Warnings)

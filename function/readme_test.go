@@ -198,7 +198,7 @@ $ echo $?
 
 <!-- scene: young -->
 ` + "```console" + `
-$ credential-rotator plan svc-billing --project-id 4711 -o json
+$ credential-rotator rotate svc-billing --project-id 4711 -o json
 {"status":"not_due","reason":"key AKIAIOSFODNN7EXAMPLE is 10 days old and due on 2027-02-03",
  "user":"svc-billing","project_id":4711,"current_key_id":"AKIAIOSFODNN7EXAMPLE",
  "next_due":"2027-02-03T20:00:00Z","warnings":[],"steps":[]}

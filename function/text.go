@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -70,11 +71,7 @@ func writeReport(w io.Writer, r rotator.Report, now time.Time) error {
 	if len(r.Keys) == 0 {
 		b.WriteString("  none\n")
 	}
-	fmt.Fprintf(&b, "\nPUBLISHED\n")
-	table = tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	unread := len(r.Published.Faults) > 0 // then what seems missing may be there
-	fmt.Fprintf(table, "  key id\t%s\n  secret\t%s\n", variableWords(r.Published.KeyID, unread), variableWords(r.Published.Secret, unread))
-	_ = table.Flush()
+	writePublished(&b, r.Published)
 	fmt.Fprintf(&b, "\nROTATION\n  %s\n", recordWords(r.Record))
 	fmt.Fprintf(&b, "\nNEXT\n  %s: %s\n", strings.ReplaceAll(string(r.Outlook.Status), "_", " "), r.Outlook.Reason)
 	for _, warning := range r.Outlook.Warnings {
@@ -103,8 +100,26 @@ func usedWords(k rotator.KeyReport) string {
 	return fmt.Sprintf("last used %s by %s", k.LastUse.At.UTC().Format("2006-01-02 15:04"), k.LastUse.Service)
 }
 
+// writePublished shows what each place holds. With several, each has its name above it.
+func writePublished(b *strings.Builder, places []rotator.PlaceReport) {
+	fmt.Fprintf(b, "\nPUBLISHED\n")
+	for _, p := range places {
+		if len(places) > 1 {
+			fmt.Fprintf(b, "  %s [%s]\n", p.Owner(), p.EnvironmentScope)
+		}
+		table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+		unread := len(p.Faults) > 0 // then what seems missing may be there
+		if p.File != "" {
+			fmt.Fprintf(table, "  file\t%s\n", variableWords(p.KeyID, unread))
+		} else {
+			fmt.Fprintf(table, "  key id\t%s\n  secret\t%s\n", variableWords(p.KeyID, unread), variableWords(p.Secret, unread))
+		}
+		_ = table.Flush()
+	}
+}
+
 func publishedWord(r rotator.Report, keyID string) string {
-	if r.Published.KeyID.Value == keyID || r.Published.KeyID.Claims == keyID && r.Published.KeyID.Hidden {
+	if slices.ContainsFunc(r.Published, func(p rotator.PlaceReport) bool { return p.HeldKeyID == keyID }) {
 		return "published"
 	}
 	return ""

@@ -994,7 +994,7 @@ func TestWhatIsRefusedTouchesNothing(t *testing.T) {
 		says  []string
 	}{
 		"a user that is not bound": {func(s *stage) { s.TagUser(serviceUser, sandbox.BindingTag, "4712") }, []string{"not to project 4711"}},
-		"a user of two projects":   {func(s *stage) { s.TagUser(serviceUser, sandbox.BindingTag, "4711 4712") }, []string{"is bound to the projects"}},
+		"a user of two projects":   {func(s *stage) { s.TagUser(serviceUser, sandbox.BindingTag, "4711 4712") }, []string{"does not cover 4712"}},
 		"no such user":             {func(s *stage) { s.request.User = "svc-gone" }, []string{"svc-gone cannot be found"}},
 		"no such project":          {func(s *stage) { s.request.ProjectID = 4712; s.TagUser(serviceUser, sandbox.BindingTag, "4712") }, []string{"no project 4712"}},
 		"a request that is wrong":  {func(s *stage) { s.request.MaxAgeDays = 400 }, []string{"max_age_days must be 1 to 365"}},

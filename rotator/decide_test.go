@@ -77,6 +77,15 @@ func withStatus(k AccessKey, s KeyStatus) AccessKey {
 	return k
 }
 
+// checked are checks that have found something.
+func checked(state CheckState, details ...string) []Check {
+	var all []Check
+	for _, detail := range details {
+		all = append(all, Check{State: state, Detail: detail})
+	}
+	return all
+}
+
 func withKeys(o *observed, all ...AccessKey) { o.keys = all }
 
 // idleAndDue is the usual beginning: one key of 84 days, published and active.
@@ -87,17 +96,15 @@ func idleAndDue() observed {
 		now: noon, iamNow: noon, gitLab: noon,
 		left: 10 * time.Minute, whole: 10 * time.Minute, needed: 22 * time.Second, orphan: 20 * time.Minute,
 		owner: "us", request: r,
-		record: Record{User: "svc-billing", UniqueID: "AIDA1", Version: 3, Phase: PhaseIdle, Request: r},
-		user:   User{Name: "svc-billing", ARN: "arn:aws:iam::123456789012:user/svc-billing", UniqueID: "AIDA1", Binding: "4711", At: noon},
-		keys:   []AccessKey{aged(oldKey, 84*day)},
-		preflight: Preflight{
-			Ref: "main", RefProtected: true,
-		},
-		published: Published{
+		record:    Record{User: "svc-billing", UniqueID: "AIDA1", Version: 3, Phase: PhaseIdle, Request: r},
+		user:      User{Name: "svc-billing", ARN: "arn:aws:iam::123456789012:user/svc-billing", UniqueID: "AIDA1", Binding: "4711", At: noon},
+		keys:      []AccessKey{aged(oldKey, 84*day)},
+		preflight: Preflight{Turns: []TurnPreflight{{Ref: "main", RefProtected: true}}},
+		published: []Published{{
 			KeyID:  Variable{Exists: true, Masked: true, Value: oldKey},
 			Secret: Variable{Exists: true, Masked: true},
 			At:     noon,
-		},
+		}},
 	}
 }
 
@@ -125,7 +132,9 @@ var spoils = []struct {
 		withKeys(o, aged(oldKey, 84*day), aged(otherKey, day), aged(thirdKey, day))
 	}, StatusRefused, "has 3 keys"},
 	{"it is in quarantine", func(o *observed) { o.user.Quarantine = []string{"AWSCompromisedKeyQuarantineV3"} }, StatusRefused, "AWSCompromisedKeyQuarantineV3"},
-	{"the preflight finds a fault", func(o *observed) { o.preflight.Faults = []string{"project shop/billing is archived"} }, StatusRefused, "archived"},
+	{"the preflight finds a fault", func(o *observed) {
+		o.preflight.Checks = []Check{{State: CheckFault, Detail: "project shop/billing is archived"}}
+	}, StatusRefused, "archived"},
 }
 
 func TestRefusalsComeFirstAndInTheirOrder(t *testing.T) {
@@ -154,38 +163,38 @@ func TestRefusals(t *testing.T) {
 		"a user without the tag":                   refused(func(o *observed) { o.user.Binding = "" }, "not bound to project 4711", "credential-rotator:project-ids = 4711"),
 		"a user bound to another project":          refused(func(o *observed) { o.user.Binding = "4712" }, "not to project 4711"),
 		"a binding that begins like the project":   refused(func(o *observed) { o.user.Binding = "47110" }, "not to project 4711"),
-		"a user bound to more projects":            refused(func(o *observed) { o.user.Binding = "4712 4711" }, "is bound to the projects 4712, 4711", "covers only 4711", "a user of its own"),
+		"a user bound to more projects":            refused(func(o *observed) { o.user.Binding = "4712 4711" }, "is bound to 4712, 4711", "does not cover 4712", "a user of its own"),
 		"a binding with more spaces than it needs": begins(func(o *observed) { o.user.Binding = "  4711 " }),
 		"a binding that says the project twice":    begins(func(o *observed) { o.user.Binding = "4711 4711" }),
 
 		"another variable that holds the same key": refused(func(o *observed) {
-			o.published.Elsewhere = []Holding{{Variable: "AWS_KEY [staging]", KeyID: oldKey}}
+			o.published[0].Elsewhere = []Holding{{Variable: "AWS_KEY [staging]", KeyID: oldKey}}
 		}, "AWS_KEY [staging] holds the key "+oldKey, "a user of its own"),
 		"another variable that holds a key of somebody else": begins(func(o *observed) {
-			o.published.Elsewhere = []Holding{{Variable: "AWS_KEY [staging]", KeyID: otherKey}}
+			o.published[0].Elsewhere = []Holding{{Variable: "AWS_KEY [staging]", KeyID: otherKey}}
 		}),
 		"another variable that holds the key that retire_key names": refused(func(o *observed) {
 			withKeys(o, aged(oldKey, 84*day), aged(otherKey, day))
 			o.request.RetireKey = otherKey
-			o.published.Elsewhere = []Holding{{Variable: "OTHER [*]", KeyID: otherKey}}
+			o.published[0].Elsewhere = []Holding{{Variable: "OTHER [*]", KeyID: otherKey}}
 		}, "OTHER [*] holds the key "+otherKey),
 		"no variable here, and one that holds somebody else's key elsewhere": {
 			given: func(o *observed) {
-				o.published.KeyID, o.published.Secret = Variable{}, Variable{}
-				o.published.Elsewhere = []Holding{{Variable: "OTHER [*]", KeyID: otherKey}}
+				o.published[0].KeyID, o.published[0].Secret = Variable{}, Variable{}
+				o.published[0].Elsewhere = []Holding{{Variable: "OTHER [*]", KeyID: otherKey}}
 			},
 			step: StepBegin, warns: []string{oldKey},
 		},
 		"another variable that holds the user's other key, which is left alone": {
 			given: func(o *observed) {
 				withKeys(o, aged(oldKey, 10*day), aged(otherKey, day))
-				o.published.Elsewhere = []Holding{{Variable: "OTHER [*]", KeyID: otherKey}}
+				o.published[0].Elsewhere = []Holding{{Variable: "OTHER [*]", KeyID: otherKey}}
 			},
 			status: StatusNotDue, warns: []string{otherKey},
 		},
 		"no variable here, and one that holds the user's key elsewhere": refused(func(o *observed) {
-			o.published.KeyID, o.published.Secret = Variable{}, Variable{}
-			o.published.Elsewhere = []Holding{{Variable: "AWS_ACCESS_KEY_ID [production]", KeyID: oldKey}}
+			o.published[0].KeyID, o.published[0].Secret = Variable{}, Variable{}
+			o.published[0].Elsewhere = []Holding{{Variable: "AWS_ACCESS_KEY_ID [production]", KeyID: oldKey}}
 		}, "AWS_ACCESS_KEY_ID [production] holds the key "+oldKey),
 
 		"a lease that ends in a second": {
@@ -203,7 +212,7 @@ func TestRefusals(t *testing.T) {
 		"a rotation in flight of another place": refused(func(o *observed) {
 			o.record.Phase, o.record.NewKeyID = PhasePublished, newKeyID
 			o.record.Request.EnvironmentScope = "production"
-		}, "in flight for project 4711", "[production]", "let it end"),
+		}, "in flight for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [production] of project 4711", "[production]", "let it end"),
 		"an ended rotation of another place": begins(func(o *observed) { o.record.Request.EnvironmentScope = "production" }),
 
 		"three keys": refused(func(o *observed) {
@@ -224,43 +233,43 @@ func TestRefusals(t *testing.T) {
 		}, "AWSCompromisedKeyQuarantineV2"),
 
 		"every fault at once": refused(func(o *observed) {
-			o.preflight.Faults = []string{"the role of the token is too low", "there is no branch main"}
-			o.published.Faults = []string{"AWS_ACCESS_KEY_ID [*] is of type File"}
+			o.preflight.Checks = checked(CheckFault, "the role of the token is too low", "there is no branch main")
+			o.published[0].Faults = []string{"AWS_ACCESS_KEY_ID [*] is of type File"}
 		}, "role of the token", "no branch main", "of type File"),
 		"a fault when nothing is due": refused(func(o *observed) {
 			young(o)
-			o.preflight.Faults = []string{"the token has expired"}
+			o.preflight.Checks = []Check{{State: CheckFault, Detail: "the token has expired"}}
 		}, "the token has expired"),
 		"a fault by force": refused(func(o *observed) {
-			o.request.Force, o.preflight.Faults = true, []string{"the token has expired"}
+			o.request.Force, o.preflight.Checks = true, checked(CheckFault, "the token has expired")
 		}, "the token has expired"),
 		"a protected key id for a ref that is not": refused(func(o *observed) {
-			o.published.KeyID.Protected, o.preflight.RefProtected = true, false
+			o.published[0].KeyID.Protected, o.preflight.Turns[0].RefProtected = true, false
 		}, "AWS_ACCESS_KEY_ID is protected, and main is not"),
 		"a protected secret for a ref that is not": refused(func(o *observed) {
-			o.published.Secret.Protected, o.preflight.RefProtected = true, false
+			o.published[0].Secret.Protected, o.preflight.Turns[0].RefProtected = true, false
 		}, "AWS_SECRET_ACCESS_KEY is protected, and main is not"),
 		"protected variables for a protected ref": begins(func(o *observed) {
-			o.published.KeyID.Protected, o.published.Secret.Protected = true, true
+			o.published[0].KeyID.Protected, o.published[0].Secret.Protected = true, true
 		}),
 		"what is live cannot be deployed again": refused(func(o *observed) {
-			o.request.Redeploy, o.preflight.CannotRedeploy = RedeployDeployment, "environment production is stopped"
+			o.request.Redeploy, o.preflight.Turns[0].CannotRedeploy = RedeployDeployment, "environment production is stopped"
 		}, "environment production is stopped", `fallback "pipeline"`),
 		"what is live cannot be deployed again, and a pipeline may be run": begins(func(o *observed) {
-			o.request.Redeploy, o.request.Fallback, o.preflight.CannotRedeploy = RedeployDeployment, RedeployPipeline, "environment production is stopped"
+			o.request.Redeploy, o.request.Fallback, o.preflight.Turns[0].CannotRedeploy = RedeployDeployment, RedeployPipeline, "environment production is stopped"
 		}),
 		"a protected secret for what is live on a ref that is not": refused(func(o *observed) {
-			o.request.Redeploy, o.preflight.LiveRef, o.published.Secret.Protected = RedeployDeployment, "feature", true
+			o.request.Redeploy, o.preflight.Turns[0].LiveRef, o.published[0].Secret.Protected = RedeployDeployment, "feature", true
 		}, "AWS_SECRET_ACCESS_KEY is protected, and feature is not"),
 		"a protected secret, and a fallback to a ref that is not protected": refused(func(o *observed) {
-			o.request.Redeploy, o.request.Fallback, o.published.Secret.Protected = RedeployDeployment, RedeployPipeline, true
-			o.preflight.LiveRef, o.preflight.LiveRefProtected, o.preflight.RefProtected = "v1", true, false
+			o.request.Redeploy, o.request.Fallback, o.published[0].Secret.Protected = RedeployDeployment, RedeployPipeline, true
+			o.preflight.Turns[0].LiveRef, o.preflight.Turns[0].LiveRefProtected, o.preflight.Turns[0].RefProtected = "v1", true, false
 		}, "AWS_SECRET_ACCESS_KEY is protected, and main is not"),
 		"a protected secret for what is live, and a ref that nothing is run on": begins(func(o *observed) {
-			o.request.Redeploy, o.published.Secret.Protected = RedeployDeployment, true
-			o.preflight.LiveRef, o.preflight.LiveRefProtected, o.preflight.RefProtected = "v1", true, false
+			o.request.Redeploy, o.published[0].Secret.Protected = RedeployDeployment, true
+			o.preflight.Turns[0].LiveRef, o.preflight.Turns[0].LiveRefProtected, o.preflight.Turns[0].RefProtected = "v1", true, false
 		}),
-		"open variables for an open ref": begins(func(o *observed) { o.preflight.RefProtected = false }),
+		"open variables for an open ref": begins(func(o *observed) { o.preflight.Turns[0].RefProtected = false }),
 		"a token that may only read":     refused(func(o *observed) { o.preflight.ReadOnly = true }, "may only read", "scope api"),
 		"a plan with a token that may only read": begins(func(o *observed) {
 			o.preflight.ReadOnly, o.readOnly = true, true
@@ -271,7 +280,7 @@ func TestRefusals(t *testing.T) {
 			o.request.RetireKey = oldKey
 		}, "retire_key names "+oldKey),
 		"a retire_key that names a hidden published key": refused(func(o *observed) {
-			o.published.KeyID = Variable{Exists: true, Hidden: true, Claims: oldKey}
+			o.published[0].KeyID = Variable{Exists: true, Hidden: true, Claims: oldKey}
 			o.request.RetireKey = oldKey
 		}, "retire_key names "+oldKey),
 	})
@@ -286,7 +295,7 @@ func TestIdleWithoutAKey(t *testing.T) {
 	}
 	table(t, idleAndDue, map[string]decision{
 		"and without variables: the first key is made": {
-			given: func(o *observed) { o.keys, o.published = nil, Published{} },
+			given: func(o *observed) { o.keys, o.published = nil, []Published{{}} },
 			step:  StepBegin, says: []string{"had no key"}, check: bootstrap,
 		},
 		"and with variables that hold what is gone": {
@@ -344,23 +353,26 @@ func TestIdleWithOneKeyThatIsPublished(t *testing.T) {
 			step:  StepBegin, keyID: oldKey, says: []string{"10 days old", "forced"}, check: retires,
 		},
 		"warnings of the preflight are passed on": {
-			given:  func(o *observed) { young(o); o.preflight.Warnings = []string{"the token expires on 2026-11-30"} },
+			given: func(o *observed) {
+				young(o)
+				o.preflight.Checks = []Check{{State: CheckWarning, Detail: "the token expires on 2026-11-30"}}
+			},
 			status: StatusNotDue, warns: []string{"the token expires on 2026-11-30"}, check: dueOn(noon.Add(73 * day)),
 		},
 		"its secret variable is missing": {
-			given: func(o *observed) { young(o); o.published.Secret = Variable{} },
+			given: func(o *observed) { young(o); o.published[0].Secret = Variable{} },
 			step:  StepBegin, keyID: oldKey, says: []string{"AWS_SECRET_ACCESS_KEY is missing"}, check: retires,
 		},
 		"hidden and not stamped: it is taken as published": {
-			given: func(o *observed) { o.published.KeyID = Variable{Exists: true, Hidden: true} },
+			given: func(o *observed) { o.published[0].KeyID = Variable{Exists: true, Hidden: true} },
 			step:  StepBegin, keyID: oldKey, says: []string{"84 days old"}, check: retires,
 		},
 		"hidden and stamped": {
-			given: func(o *observed) { o.published.KeyID = Variable{Exists: true, Hidden: true, Claims: oldKey} },
+			given: func(o *observed) { o.published[0].KeyID = Variable{Exists: true, Hidden: true, Claims: oldKey} },
 			step:  StepBegin, keyID: oldKey, check: retires,
 		},
 		"a value outranks a stamp that a person left behind": {
-			given: func(o *observed) { o.published.KeyID.Claims = otherKey },
+			given: func(o *observed) { o.published[0].KeyID.Claims = otherKey },
 			step:  StepBegin, keyID: oldKey, check: retires,
 		},
 		"inactive and due": {
@@ -390,18 +402,18 @@ func TestIdleWithOneKeyThatIsNotPublished(t *testing.T) {
 		}
 	}
 	left := []string{oldKey + " was not published", "retire_key"}
-	foreign := func(o *observed) { o.published.KeyID.Value = otherKey }
+	foreign := func(o *observed) { o.published[0].KeyID.Value = otherKey }
 	table(t, idleAndDue, map[string]decision{
 		"the variables are missing": {
-			given: func(o *observed) { young(o); o.published = Published{} },
+			given: func(o *observed) { young(o); o.published = []Published{{}} },
 			step:  StepBegin, says: []string{"held no key of this user"}, warns: left, check: leaves,
 		},
 		"the key id variable is missing": {
-			given: func(o *observed) { young(o); o.published.KeyID = Variable{} },
+			given: func(o *observed) { young(o); o.published[0].KeyID = Variable{} },
 			step:  StepBegin, warns: left, check: leaves,
 		},
 		"another key is published, and the secret variable is missing": {
-			given: func(o *observed) { young(o); foreign(o); o.published.Secret = Variable{} },
+			given: func(o *observed) { young(o); foreign(o); o.published[0].Secret = Variable{} },
 			step:  StepBegin, warns: left, check: leaves,
 		},
 		"a foreign key is published": {
@@ -427,11 +439,11 @@ func TestIdleWithOneKeyThatIsNotPublished(t *testing.T) {
 			},
 		},
 		"what is published cannot be read": {
-			given:  func(o *observed) { o.published.KeyID.Value = "" },
+			given:  func(o *observed) { o.published[0].KeyID.Value = "" },
 			status: StatusHeld, says: []string{"holds nothing that can be read"},
 		},
 		"hidden, and stamped with another key": {
-			given:  func(o *observed) { o.published.KeyID = Variable{Exists: true, Hidden: true, Claims: otherKey} },
+			given:  func(o *observed) { o.published[0].KeyID = Variable{Exists: true, Hidden: true, Claims: otherKey} },
 			status: StatusHeld, says: []string{otherKey},
 		},
 	})
@@ -505,27 +517,27 @@ func TestIdleWithTwoKeys(t *testing.T) {
 			status: StatusNotDue, warns: []string{otherKey},
 		},
 		"neither is published": {
-			given:  func(o *observed) { o.published.KeyID.Value = thirdKey },
+			given:  func(o *observed) { o.published[0].KeyID.Value = thirdKey },
 			status: StatusHeld, says: []string{"two keys", oldKey, otherKey, "holds " + thirdKey, "delete the one that nobody uses"},
 		},
 		"neither is published, by force": {
-			given:  func(o *observed) { o.published.KeyID.Value, o.request.Force = thirdKey, true },
+			given:  func(o *observed) { o.published[0].KeyID.Value, o.request.Force = thirdKey, true },
 			status: StatusHeld, says: []string{"two keys"},
 		},
 		"the variables are missing": {
-			given:  func(o *observed) { o.published = Published{} },
+			given:  func(o *observed) { o.published = []Published{{}} },
 			status: StatusHeld, says: []string{"two keys", "nothing that can be read"},
 		},
 		"hidden and not stamped": {
-			given:  func(o *observed) { o.published.KeyID = Variable{Exists: true, Hidden: true} },
+			given:  func(o *observed) { o.published[0].KeyID = Variable{Exists: true, Hidden: true} },
 			status: StatusHeld, says: []string{"two keys", "cannot be told"},
 		},
 		"hidden and stamped": {
-			given:  func(o *observed) { o.published.KeyID = Variable{Exists: true, Hidden: true, Claims: oldKey} },
+			given:  func(o *observed) { o.published[0].KeyID = Variable{Exists: true, Hidden: true, Claims: oldKey} },
 			status: StatusHeld, says: []string{otherKey + " is active"},
 		},
 		"the secret variable is missing": {
-			given: func(o *observed) { notDue(o); o.published.Secret, o.keys[0].Status = Variable{}, KeyInactive },
+			given: func(o *observed) { notDue(o); o.published[0].Secret, o.keys[0].Status = Variable{}, KeyInactive },
 			step:  StepTidy, keyID: otherKey, says: []string{"AWS_SECRET_ACCESS_KEY is missing"},
 		},
 		"too little time is left: the slot is not freed for nothing": {
@@ -543,7 +555,7 @@ func TestATornPairWithoutARecord(t *testing.T) {
 	torn := func() observed {
 		o := idleAndDue()
 		o.keys = []AccessKey{aged(oldKey, 10*day), aged(newKeyID, time.Hour)}
-		o.published.KeyID.Claims, o.published.Secret.Claims = oldKey, newKeyID
+		o.published[0].KeyID.Claims, o.published[0].Secret.Claims = oldKey, newKeyID
 		return o
 	}
 	table(t, torn, map[string]decision{
@@ -558,7 +570,7 @@ func TestATornPairWithoutARecord(t *testing.T) {
 			},
 		},
 		"is finished when it is hidden": {
-			given: func(o *observed) { o.published.KeyID.Hidden, o.published.KeyID.Value = true, "" },
+			given: func(o *observed) { o.published[0].KeyID.Hidden, o.published[0].KeyID.Value = true, "" },
 			step:  StepBegin, keyID: newKeyID, says: []string{"torn"},
 		},
 		"is finished when the key of the id is gone, which is not retired": {
@@ -590,19 +602,19 @@ func TestATornPairWithoutARecord(t *testing.T) {
 			status: StatusHeld, says: []string{"torn", otherKey},
 		},
 		"is not one when a person has put in another pair and left the stamps": {
-			given:  func(o *observed) { o.published.KeyID.Value, o.published.KeyID.Claims = newKeyID, oldKey },
+			given:  func(o *observed) { o.published[0].KeyID.Value, o.published[0].KeyID.Claims = newKeyID, oldKey },
 			status: StatusNotDue, warns: []string{oldKey},
 		},
 		"is not one without a stamp on the secret": {
-			given:  func(o *observed) { o.published.Secret.Claims = "" },
+			given:  func(o *observed) { o.published[0].Secret.Claims = "" },
 			status: StatusNotDue, warns: []string{newKeyID},
 		},
 		"is one without a stamp on the id, when the key of the secret is the newer": {
-			given: func(o *observed) { o.published.KeyID.Claims = "" }, step: StepBegin, keyID: newKeyID,
+			given: func(o *observed) { o.published[0].KeyID.Claims = "" }, step: StepBegin, keyID: newKeyID,
 		},
 		"is not one without a stamp on the id, when the key of the secret is the older: a person has written both": {
 			given: func(o *observed) {
-				o.published.KeyID.Claims = ""
+				o.published[0].KeyID.Claims = ""
 				o.keys = []AccessKey{aged(oldKey, time.Hour), aged(newKeyID, 10*day)}
 			},
 			status: StatusNotDue, warns: []string{newKeyID},
@@ -635,7 +647,7 @@ func TestARunMustHaveTheTimeToPublishWhatItMakes(t *testing.T) {
 func inFlight(p Phase) observed {
 	o := idleAndDue()
 	o.record.Phase, o.record.PreviousKeyID, o.record.KnownKeys = p, oldKey, []string{oldKey}
-	o.record.Reason, o.record.Ref, o.record.RefProtected = "key "+oldKey+" was 84 days old", "main", true
+	o.record.Reason, o.record.Refs, o.record.Protect = "key "+oldKey+" was 84 days old", []string{"main"}, []bool{true}
 	return o
 }
 
@@ -721,11 +733,11 @@ func TestCreating(t *testing.T) {
 		"two keys were made, one of them before the window": discards(func(o *observed) {
 			o.keys = append(o.keys, aged(otherKey, 2*time.Hour))
 		}),
-		"a key whose id is published is not ours":      restarts(func(o *observed) { o.published.KeyID.Value = newKeyID }),
-		"a key that the id is stamped with is not":     restarts(func(o *observed) { o.published.KeyID.Claims = newKeyID }),
-		"a key that the secret is stamped with is not": restarts(func(o *observed) { o.published.Secret.Claims = newKeyID }),
+		"a key whose id is published is not ours":      restarts(func(o *observed) { o.published[0].KeyID.Value = newKeyID }),
+		"a key that the id is stamped with is not":     restarts(func(o *observed) { o.published[0].KeyID.Claims = newKeyID }),
+		"a key that the secret is stamped with is not": restarts(func(o *observed) { o.published[0].Secret.Claims = newKeyID }),
 		"a key that another variable holds is not": restarts(func(o *observed) {
-			o.published.Elsewhere = []Holding{{Variable: "MINE [*]", KeyID: newKeyID}}
+			o.published[0].Elsewhere = []Holding{{Variable: "MINE [*]", KeyID: newKeyID}}
 		}),
 		"force does not hurry it": {
 			given: func(o *observed) {
@@ -793,10 +805,10 @@ func TestCreated(t *testing.T) {
 	}
 	here := func(o *observed) { o.havePair = true }
 	proven := func(o *observed) { o.havePair, o.proven = true, true }
-	half := func(o *observed) { o.published.Secret.Claims = newKeyID }
+	half := func(o *observed) { o.published[0].Secret.Claims = newKeyID }
 	whole := func(o *observed) {
 		half(o)
-		o.published.KeyID.Value, o.published.KeyID.Claims = newKeyID, newKeyID
+		o.published[0].KeyID.Value, o.published[0].KeyID.Claims = newKeyID, newKeyID
 	}
 	table(t, created, map[string]decision{
 		"is proven first":   {given: here, step: StepProve, keyID: newKeyID},
@@ -808,7 +820,7 @@ func TestCreated(t *testing.T) {
 			given: half, step: StepPublishKeyID, keyID: newKeyID, says: []string{"half published"},
 		},
 		"half published with the id stamped and not written goes on": {
-			given: func(o *observed) { half(o); o.published.KeyID.Claims = newKeyID },
+			given: func(o *observed) { half(o); o.published[0].KeyID.Claims = newKeyID },
 			step:  StepPublishKeyID, keyID: newKeyID,
 		},
 		"half published with a key that is gone starts over": {
@@ -820,7 +832,7 @@ func TestCreated(t *testing.T) {
 		"published and hidden": {
 			given: func(o *observed) {
 				half(o)
-				o.published.KeyID = Variable{Exists: true, Hidden: true, Claims: newKeyID}
+				o.published[0].KeyID = Variable{Exists: true, Hidden: true, Claims: newKeyID}
 			},
 			step: StepMark, keyID: newKeyID,
 		},
@@ -840,15 +852,15 @@ func TestCreated(t *testing.T) {
 			given: func(o *observed) { o.keys = o.keys[:1] }, step: StepDiscard, keyID: newKeyID,
 		},
 		"whose id a person has published without its secret": {
-			given:  func(o *observed) { o.published.KeyID.Value = newKeyID },
+			given:  func(o *observed) { o.published[0].KeyID.Value = newKeyID },
 			status: StatusHeld, says: []string{newKeyID, "a secret that is not its own", "force"},
 		},
 		"whose id a person has published elsewhere": {
-			given:  func(o *observed) { o.published.Elsewhere = []Holding{{Variable: "MINE [*]", KeyID: newKeyID}} },
+			given:  func(o *observed) { o.published[0].Elsewhere = []Holding{{Variable: "MINE [*]", KeyID: newKeyID}} },
 			status: StatusHeld, says: []string{newKeyID},
 		},
 		"whose id a person has published, by force": {
-			given: func(o *observed) { o.published.KeyID.Value, o.request.Force = newKeyID, true },
+			given: func(o *observed) { o.published[0].KeyID.Value, o.request.Force = newKeyID, true },
 			step:  StepRestart, says: []string{"by force"},
 		},
 	})
@@ -859,7 +871,7 @@ func TestPublished(t *testing.T) {
 		o := inFlight(PhasePublished)
 		o.record.NewKeyID, o.record.Marked, o.record.Mark = newKeyID, true, 60
 		o.record.Attempts = []time.Time{noon}
-		o.published.KeyID.Value, o.published.KeyID.Claims, o.published.Secret.Claims = newKeyID, newKeyID, newKeyID
+		o.published[0].KeyID.Value, o.published[0].KeyID.Claims, o.published[0].Secret.Claims = newKeyID, newKeyID, newKeyID
 		o.keys = append(o.keys, aged(newKeyID, 20*time.Minute))
 		return o
 	}
@@ -886,7 +898,7 @@ func TestPublished(t *testing.T) {
 		"whose variables somebody has changed is not redeployed again": {
 			given: func(o *observed) {
 				failed(time.Hour)(o)
-				o.published.KeyID.Value, o.published.KeyID.Claims = oldKey, ""
+				o.published[0].KeyID.Value, o.published[0].KeyID.Claims = oldKey, ""
 			},
 			status: StatusHeld, says: []string{"no longer hold " + newKeyID, "retire_key"},
 		},
@@ -970,7 +982,7 @@ func retiringNow() observed {
 	o.record.PublishedAt, o.record.DeployedAt = noon.Add(-15*time.Minute), noon.Add(-10*time.Minute)
 	o.record.RetiringSince = noon.Add(-9 * time.Minute)
 	o.keys = append(o.keys, aged(newKeyID, 20*time.Minute))
-	o.published.KeyID.Value, o.published.KeyID.Claims, o.published.Secret.Claims = newKeyID, newKeyID, newKeyID
+	o.published[0].KeyID.Value, o.published[0].KeyID.Claims, o.published[0].Secret.Claims = newKeyID, newKeyID, newKeyID
 	return o
 }
 
@@ -1031,21 +1043,21 @@ func vetoes(does Step) map[string]decision {
 			o.now = o.now.Add(3 * time.Hour)
 			used(deployed)(o)
 		}),
-		"the id variable was changed": held(func(o *observed) { o.published.KeyID.Value = otherKey },
-			"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY no longer hold "+newKeyID, "both keys are kept", "force"),
-		"the secret variable was changed": held(func(o *observed) { o.published.Secret.Claims = "" }, "no longer hold "+newKeyID),
+		"the id variable was changed": held(func(o *observed) { o.published[0].KeyID.Value = otherKey },
+			"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [*] of project 4711 no longer hold "+newKeyID, "both keys are kept", "force"),
+		"the secret variable was changed": held(func(o *observed) { o.published[0].Secret.Claims = "" }, "no longer hold "+newKeyID),
 		"the old pair was put back": held(func(o *observed) {
-			o.published.KeyID.Value, o.published.KeyID.Claims, o.published.Secret.Claims = oldKey, oldKey, oldKey
+			o.published[0].KeyID.Value, o.published[0].KeyID.Claims, o.published[0].Secret.Claims = oldKey, oldKey, oldKey
 		}, "no longer hold "+newKeyID),
-		"the variables are gone": held(func(o *observed) { o.published.KeyID, o.published.Secret = Variable{}, Variable{} }, "no longer hold "+newKeyID),
+		"the variables are gone": held(func(o *observed) { o.published[0].KeyID, o.published[0].Secret = Variable{}, Variable{} }, "no longer hold "+newKeyID),
 		"the variables were changed, and retire_key names the old key": held(func(o *observed) {
-			o.published.KeyID.Value, o.request.RetireKey = otherKey, oldKey
+			o.published[0].KeyID.Value, o.request.RetireKey = otherKey, oldKey
 		}, "no longer hold "+newKeyID),
 		"the variables are hidden": goes(func(o *observed) {
-			o.published.KeyID = Variable{Exists: true, Hidden: true, Claims: newKeyID}
+			o.published[0].KeyID = Variable{Exists: true, Hidden: true, Claims: newKeyID}
 		}),
 		"the variables were changed, by force": {
-			given: func(o *observed) { o.published.KeyID.Value, o.request.Force = otherKey, true },
+			given: func(o *observed) { o.published[0].KeyID.Value, o.request.Force = otherKey, true },
 			step:  StepRestart, says: []string{newKeyID + " is no longer what is published", "by force"},
 		},
 		"the new key is inactive":     held(func(o *observed) { o.keys[1].Status = KeyInactive }, newKeyID+" is gone or not active", "the old one is kept"),
@@ -1056,10 +1068,10 @@ func vetoes(does Step) map[string]decision {
 			o.keys[1].Status, o.request.RetireKey = KeyInactive, oldKey
 		}, newKeyID+" is gone or not active"),
 		"another variable holds the old key": held(func(o *observed) {
-			o.published.Elsewhere = []Holding{{Variable: "BACKUP_KEY [*]", KeyID: oldKey}}
+			o.published[0].Elsewhere = []Holding{{Variable: "BACKUP_KEY [*]", KeyID: oldKey}}
 		}, "BACKUP_KEY [*] holds "+oldKey),
 		"another variable holds the new key": goes(func(o *observed) {
-			o.published.Elsewhere = []Holding{{Variable: "BACKUP_KEY [*]", KeyID: newKeyID}}
+			o.published[0].Elsewhere = []Holding{{Variable: "BACKUP_KEY [*]", KeyID: newKeyID}}
 		}),
 		"the old key is gone": {given: func(o *observed) { o.keys = o.keys[1:] }, step: StepFinish, keyID: oldKey, says: []string{oldKey + " is gone"}},
 	}
@@ -1183,7 +1195,7 @@ func TestWithoutAPhaseARecordIsIdle(t *testing.T) {
 func TestDecidingChangesNothingThatWasSeen(t *testing.T) {
 	o := retiringNow()
 	o.keys = slices.Grow(o.keys, 4)
-	o.preflight.Warnings = append(make([]string, 0, 4), "the token expires soon")
+	o.preflight.Checks = append(make([]Check, 0, 4), Check{State: CheckWarning, Detail: "the token expires soon"})
 	before := fmt.Sprintf("%+v", o)
 	decide(o)
 	for _, p := range []Phase{PhaseIdle, PhaseCreating, PhaseCreated, PhasePublished, PhaseRedeploying, PhaseSoaking} {

@@ -122,7 +122,9 @@ func (p Place) Owner() string {
 
 // String is the place as a person would say it.
 func (p Place) String() string {
-	return fmt.Sprintf("%s [%s] of %s", strings.Join(p.Variables(), " and "), p.EnvironmentScope, p.Owner())
+	names := p.Variables()
+	slices.Reverse(names) // the key id is what people look for
+	return fmt.Sprintf("%s [%s] of %s", strings.Join(names, " and "), p.EnvironmentScope, p.Owner())
 }
 
 // binding is how a user's tag names it.

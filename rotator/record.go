@@ -39,8 +39,8 @@ type Record struct {
 	KnownKeys     []string `json:"known_keys"`      // the user's keys when it began
 	PreviousKeyID string   `json:"previous_key_id"` // the key to retire; "" for none
 	NewKeyID      string   `json:"new_key_id"`
-	Refs          []string `json:"refs"`    // of the request's turns, as they were found
-	Protect       []bool   `json:"protect"` // of its targets: whether missing variables are made protected
+	Refs          []string `json:"refs,omitempty"`    // of the request's turns, as they were found
+	Protect       []bool   `json:"protect,omitempty"` // of its targets: whether missing variables are made protected
 
 	StartedAt     time.Time `json:"started_at,omitzero"`     // ours
 	CreatingSince time.Time `json:"creating_since,omitzero"` // IAM's; a key we made is no older

@@ -146,12 +146,12 @@ func (u *run) untag(ctx context.Context, _ observed, _ verdict) (verdict, error)
 
 // insteadOf says that a pipeline deploys, and what that is not.
 func insteadOf(why, ref string) string {
-	return fmt.Sprintf("%s; so a pipeline on %s deploys instead (fallback), which may be more than what is live", why, ref)
+	return fmt.Sprintf("%s: a pipeline on %s is run instead, which deploys what is there now", why, ref)
 }
 
 // atCommit says that a pipeline deploys what is live, and how.
 func atCommit(why, commit string) string {
-	return fmt.Sprintf("%s; so a pipeline at the live commit %.8s deploys instead (fallback), on a tag that is removed again", why, commit)
+	return fmt.Sprintf("%s: a pipeline at the live commit %.8s is run instead, on a tag that is removed again", why, commit)
 }
 
 // redeployFailed closes an attempt, so that the next run begins another one. A

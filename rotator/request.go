@@ -42,7 +42,7 @@ type Request struct {
 // Target is a place that the pair is published to, and how it is brought from there
 // to what uses it.
 type Target struct {
-	ProjectID               int64  `json:"project_id,omitempty"`
+	ProjectID               int64  `json:"project_id"`
 	GroupID                 int64  `json:"group_id,omitempty"` // instead of a project
 	EnvironmentScope        string `json:"environment_scope"`
 	AccessKeyIDVariable     string `json:"access_key_id_variable"`

@@ -19,7 +19,7 @@ import (
 // process wires a rotator to one simulated process of the world.
 func process(p *sandbox.Ports) *rotator.Rotator {
 	return &rotator.Rotator{
-		Users: p, Keys: p, Prober: p, Destination: p, Redeployer: p, Journal: p, Notifier: p,
+		Users: p, Keys: p, Prober: p, Destination: p, Redeployer: p, Tagger: p, Journal: p, Notifier: p,
 		Pace: rotator.Pace{
 			ProbeDelay: 5 * time.Second, ProbeInterval: 6 * time.Second, ProbeSuccesses: 3, ProbeTimeout: 3 * time.Minute,
 			PollInterval: 10 * time.Second, OrphanAge: 20 * time.Minute,

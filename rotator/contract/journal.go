@@ -346,6 +346,8 @@ func fill(v reflect.Value, n *int) {
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		fill(v.Index(0), n)
 		fill(v.Index(1), n)
+	case reflect.Map: // of anything, as it reads from JSON
+		v.Set(reflect.ValueOf(map[string]any{"text": "ä", "number": float64(*n), "truth": true, "list": []any{"a", "b"}}))
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem(), n)

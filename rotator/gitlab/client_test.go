@@ -56,10 +56,10 @@ func ports() map[string]func(context.Context, *gitlab.Client) error {
 			return err
 		},
 		"PUT": func(ctx context.Context, c *gitlab.Client) error {
-			return c.WriteSecret(ctx, thePlace(), rotator.Variable{Exists: true}, thePair())
+			return writeSecret(ctx, c, thePlace(), rotator.Variable{Exists: true}, thePair())
 		},
 		"POST variable": func(ctx context.Context, c *gitlab.Client) error {
-			return c.WriteSecret(ctx, thePlace(), rotator.Variable{}, thePair())
+			return writeSecret(ctx, c, thePlace(), rotator.Variable{}, thePair())
 		},
 		"POST pipeline": func(ctx context.Context, c *gitlab.Client) error {
 			_, err := c.Start(ctx, theRedeploy())
@@ -148,7 +148,7 @@ func TestABodyThatBreaksOffIsABrokenConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WriteSecret(t.Context(), thePlace(), rotator.Variable{Exists: true}, thePair()); isRefused(err) {
+	if err := writeSecret(t.Context(), c, thePlace(), rotator.Variable{Exists: true}, thePair()); isRefused(err) {
 		t.Errorf("a write whose reply broke off is refused: %v", err)
 	} else {
 		says(t, err, "broke before it had answered")
@@ -260,7 +260,7 @@ func TestTheTokenIsReadOnceAndOnceMoreOnA401(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := c.WriteSecret(t.Context(), thePlace(), rotator.Variable{Exists: true, Masked: true}, thePair()); err != nil {
+		if err := writeSecret(t.Context(), c, thePlace(), rotator.Variable{Exists: true, Masked: true}, thePair()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -387,7 +387,7 @@ func TestAMessageThatRepeatsASecretIsNotShown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := client(t, always(answer{status: 400, body: body}))
-			err := c.WriteSecret(t.Context(), thePlace(), rotator.Variable{Exists: true}, thePair())
+			err := writeSecret(t.Context(), c, thePlace(), rotator.Variable{Exists: true}, thePair())
 			says(t, err, "400 Bad Request")
 			if !isRefused(err) {
 				t.Errorf("not refused: %v", err)
@@ -398,7 +398,7 @@ func TestAMessageThatRepeatsASecretIsNotShown(t *testing.T) {
 
 func TestAMessageIsOneShortLine(t *testing.T) {
 	c, _ := client(t, always(answer{status: 400, body: `{"message":"a\nb\u001b[31m` + strings.Repeat("x", 5000) + `"}`}))
-	err := c.WriteSecret(t.Context(), thePlace(), rotator.Variable{Exists: true}, thePair())
+	err := writeSecret(t.Context(), c, thePlace(), rotator.Variable{Exists: true}, thePair())
 	says(t, err, "a b [31mxxx")
 	if len(err.Error()) > 600 || strings.ContainsAny(err.Error(), "\n\x1b") {
 		t.Errorf("%d bytes: %q", len(err.Error()), err)

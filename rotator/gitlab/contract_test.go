@@ -70,7 +70,7 @@ func TestAWriteMeetsItsFateOnce(t *testing.T) {
 			var sent atomic.Int32
 			s.InterceptHTTP(func(*http.Request) sandbox.Fate { sent.Add(1); return fate })
 			pair := s.CreateKey("svc-billing", 0)
-			err := c.WriteSecret(t.Context(), s.Service.Place, rotator.Variable{Exists: true, Masked: true}, pair)
+			err := writeSecret(t.Context(), c, s.Service.Place, rotator.Variable{Exists: true, Masked: true}, pair)
 			says(t, err)
 			_, startErr := c.Start(t.Context(), rotator.Redeploy{ProjectID: 4711, Ref: "main"})
 			says(t, startErr)
@@ -99,7 +99,7 @@ func TestAReadSurvivesItsFate(t *testing.T) {
 				}
 				return sandbox.OK
 			})
-			got, err := c.Read(t.Context(), s.Service.Place)
+			got, err := readOne(t.Context(), c, s.Service.Place)
 			if err != nil || got.KeyID.Value != s.Key.ID || sent.Load() != 2 {
 				t.Errorf("%+v, %v after %d requests", got, err, sent.Load())
 			}

@@ -139,8 +139,6 @@ func faults(row *gitlab.ProjectVariable, p rotator.Place) []string {
 	}
 	isFile := row.VariableType == gitlab.FileVariableType
 	switch {
-	case p.File == "" && isFile:
-		found = append(found, called+" is a variable of type file, so jobs get the path of a file and not the value: make it one of type variable, or rotate with credentials_file_variable")
 	case p.File != "" && !isFile:
 		found = append(found, called+" is no variable of type file: delete it, and it is made as one")
 	case p.File != "" && (row.Masked || row.Hidden):

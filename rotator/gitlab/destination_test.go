@@ -52,7 +52,7 @@ func TestReadFindsThePairByNameAndScope(t *testing.T) {
 		row("TOKEN", "*", "AKIA is how they begin", ""),
 		"null",
 	))))
-	got, err := c.Read(t.Context(), thePlace())
+	got, err := readOne(t.Context(), c, thePlace())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestReadFindsThePairByNameAndScope(t *testing.T) {
 
 func TestReadOfVariablesThatDoNotExist(t *testing.T) {
 	c, _ := client(t, always(ok(`[]`)))
-	got, err := c.Read(t.Context(), thePlace())
+	got, err := readOne(t.Context(), c, thePlace())
 	if err != nil || got.KeyID.Exists || got.Secret.Exists {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -84,7 +84,7 @@ func TestReadOfVariablesThatDoNotExist(t *testing.T) {
 
 func TestReadShowsNoValueThatIsNoKeyID(t *testing.T) {
 	c, _ := client(t, always(ok(list(row("AWS_ACCESS_KEY_ID", "production", theSecret, ""), row("AWS_SECRET_ACCESS_KEY", "production", oldKeyID, "")))))
-	got, err := c.Read(t.Context(), thePlace())
+	got, err := readOne(t.Context(), c, thePlace())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestReadGoesThroughAllPages(t *testing.T) {
 		}
 		return a
 	})
-	got, err := c.Read(t.Context(), thePlace())
+	got, err := readOne(t.Context(), c, thePlace())
 	if err != nil || len(got.Elsewhere) != 3 || len(s.calls) != 3 {
 		t.Fatalf("%+v, %v after %d calls", got, err, len(s.calls))
 	}
@@ -114,7 +114,7 @@ func TestReadGoesThroughAllPages(t *testing.T) {
 
 func TestReadGivesUpOnPagesThatDoNotEnd(t *testing.T) {
 	c, s := client(t, always(answer{status: 200, body: `[]`, header: map[string]string{"X-Next-Page": "2"}}))
-	_, err := c.Read(t.Context(), thePlace())
+	_, err := readOne(t.Context(), c, thePlace())
 	says(t, err, "does not end after 100 pages")
 	if len(s.calls) != 100 {
 		t.Errorf("%d calls", len(s.calls))
@@ -127,7 +127,7 @@ func TestReadNamesWhatKeepsAVariableFromBeingWritten(t *testing.T) {
 		row("AWS_SECRET_ACCESS_KEY", "production", theSecret, "", "file"),
 		row("OTHER", "production", theSecret, strings.Repeat("x", 255), "file"),
 	))))
-	got, err := c.Read(t.Context(), thePlace())
+	got, err := readOne(t.Context(), c, thePlace())
 	want := []string{
 		"AWS_ACCESS_KEY_ID [production] cannot be stamped: its description has 200 characters and leaves no room for a stamp: shorten it to 194",
 	}
@@ -152,7 +152,7 @@ func TestAReadThatIsRefusedSaysSo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, _ := client(t, always(c.answer))
-				_, err := client.Read(t.Context(), thePlace())
+				_, err := readOne(t.Context(), client, thePlace())
 				says(t, err, "reading the variables of project 4711: ", c.says)
 				if isRefused(err) != c.refused {
 					t.Errorf("refused is %v: %v", isRefused(err), err)
@@ -206,7 +206,7 @@ func TestAWriteChangesTheValueAndTheDescriptionOnly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, s := client(t, always(ok(row("AWS_SECRET_ACCESS_KEY", "production", theSecret, ""))))
-				if err := client.WriteSecret(t.Context(), thePlace(), c.before, thePair()); err != nil {
+				if err := writeSecret(t.Context(), client, thePlace(), c.before, thePair()); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(c.call, made(s.calls)); diff != "" {
@@ -222,7 +222,7 @@ func TestAWriteChangesTheValueAndTheDescriptionOnly(t *testing.T) {
 
 func TestWriteKeyIDReturnsTheSecondAfterTheReply(t *testing.T) {
 	c, s := client(t, always(ok(row("AWS_ACCESS_KEY_ID", "production", newKeyID, ""))))
-	at, err := c.WriteKeyID(t.Context(), thePlace(), rotator.Variable{Exists: true, Masked: true}, newKeyID)
+	at, err := writeKeyID(t.Context(), c, thePlace(), rotator.Variable{Exists: true, Masked: true}, newKeyID)
 	if err != nil || !at.Equal(instant("2026-11-21T20:00:01Z")) {
 		t.Errorf("%s, %v", at, err)
 	}
@@ -243,7 +243,7 @@ func TestAWriteThatCannotBeIsNotSent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, s := client(t, always(ok(`{}`)))
-			err := client.WriteSecret(t.Context(), thePlace(), c.before, rotator.KeyPair{ID: newKeyID, Secret: rotator.NewSecret(c.value)})
+			err := writeSecret(t.Context(), client, thePlace(), c.before, rotator.KeyPair{ID: newKeyID, Secret: rotator.NewSecret(c.value)})
 			says(t, err, "writing AWS_SECRET_ACCESS_KEY [production] of project 4711: refused: ", c.says)
 			if !isRefused(err) || len(s.calls) != 0 || strings.Contains(err.Error(), c.value) {
 				t.Errorf("%d calls, %v", len(s.calls), err)
@@ -267,7 +267,7 @@ func TestWhatAWriteMustNotTakeForSuccessOrRefusal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, s := client(t, always(c.answer))
-			err := client.WriteSecret(t.Context(), thePlace(), rotator.Variable{}, thePair())
+			err := writeSecret(t.Context(), client, thePlace(), rotator.Variable{}, thePair())
 			says(t, err, "writing AWS_SECRET_ACCESS_KEY [production] of project 4711: ", c.says)
 			if isRefused(err) || len(s.calls) != 1 {
 				t.Errorf("%d calls, %v", len(s.calls), err)
@@ -278,7 +278,7 @@ func TestWhatAWriteMustNotTakeForSuccessOrRefusal(t *testing.T) {
 
 func TestWriteKeyIDWithoutADateIsNotKnownToBeDone(t *testing.T) {
 	c, _ := client(t, always(answer{status: 200, body: row("AWS_ACCESS_KEY_ID", "production", newKeyID, ""), header: map[string]string{"Date": ""}}))
-	_, err := c.WriteKeyID(t.Context(), thePlace(), rotator.Variable{Exists: true}, newKeyID)
+	_, err := writeKeyID(t.Context(), c, thePlace(), rotator.Variable{Exists: true}, newKeyID)
 	says(t, err, "no Date", "proxy")
 	if isRefused(err) {
 		t.Error(err)

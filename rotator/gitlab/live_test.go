@@ -271,26 +271,26 @@ func TestPreflightOfWhatIsLive(t *testing.T) {
 	for name, c := range map[string]struct {
 		replies  map[string]answer
 		fallback string
-		want     rotator.Preflight
+		want     seen
 		calls    int
 	}{
-		"all is well":      {want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true}, calls: 8},
-		"with a fallback":  {fallback: "pipeline", want: rotator.Preflight{Ref: "main", RefProtected: true, LiveRef: "v1", LiveRefProtected: true}, calls: 9},
-		"its ref is gone":  {replies: map[string]answer{"GET /projects/4711/repository/tags/v1": {status: 404, body: `{"message":"404 Tag Not Found"}`}}, want: rotator.Preflight{Ref: "main", LiveRef: "v1"}, calls: 8},
-		"nothing deployed": {replies: map[string]answer{deploymentsPath: ok(`[]`)}, want: rotator.Preflight{Ref: "main", CannotRedeploy: "nothing has been deployed to production yet, so there is nothing to deploy again: deploy it once"}, calls: 4},
+		"all is well":      {want: seen{Ref: "main", LiveRef: "v1", LiveRefProtected: true}, calls: 8},
+		"with a fallback":  {fallback: "pipeline", want: seen{Ref: "main", RefProtected: true, LiveRef: "v1", LiveRefProtected: true}, calls: 9},
+		"its ref is gone":  {replies: map[string]answer{"GET /projects/4711/repository/tags/v1": {status: 404, body: `{"message":"404 Tag Not Found"}`}}, want: seen{Ref: "main", LiveRef: "v1"}, calls: 8},
+		"nothing deployed": {replies: map[string]answer{deploymentsPath: ok(`[]`)}, want: seen{Ref: "main", CannotRedeploy: "nothing has been deployed to production yet, so there is nothing to deploy again: deploy it once"}, calls: 4},
 		"it is old": {
 			replies: map[string]answer{jobsPath: ok(list(strings.ReplaceAll(jobJSON(664, "deploy", "success", ""), "1999-12", "1999-08")))},
-			want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
+			want: seen{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
 				"job deploy (" + webURL + "jobs/664), which is to be retried, is of 1999-08-01: GitLab.com archives jobs after three months, and then they cannot be",
 			}}, calls: 8,
 		},
 		"another job deploys there too": {
 			replies: map[string]answer{deploymentsPath: ok(list(strings.NewReplacer(`"id":59`, `"id":58`, `"name":"deploy"`, `"name":"worker"`).Replace(liveDeployment(41, 600, "2026-10-31T00:00:00Z")), liveDeployment(42, 664, "2026-11-01T00:00:00Z")))},
-			want: rotator.Preflight{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
+			want: seen{Ref: "main", LiveRef: "v1", LiveRefProtected: true, Warnings: []string{
 				"job deploy is the one that is retried, and worker deployed to production as well: what that brought, if it is still in use, is left with the old key, which is retired: give it an environment of its own, or redeploy by pipeline",
 			}}, calls: 8,
 		},
-		"environments that the token may not read": {replies: map[string]answer{environmentsPath: forbidden}, want: rotator.Preflight{Ref: "main", Faults: []string{
+		"environments that the token may not read": {replies: map[string]answer{environmentsPath: forbidden}, want: seen{Ref: "main", Faults: []string{
 			"the environments, deployments, jobs and pipeline variables of project 4711 cannot be read: gitlab.example.com answered 403 Forbidden: the GitLab token needs the scope api, and its user the role Maintainer in the project",
 		}}, calls: 3},
 	} {
@@ -301,7 +301,7 @@ func TestPreflightOfWhatIsLive(t *testing.T) {
 				client, s := client(t, routes(replies))
 				r := theRequest()
 				r.Redeploy, r.Environment, r.Fallback = rotator.RedeployDeployment, "production", c.fallback
-				got, err := client.Preflight(t.Context(), r)
+				got, err := lookBefore(t.Context(), client, r)
 				if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
 					t.Errorf("%v (-want +got):\n%s", err, diff)
 				}

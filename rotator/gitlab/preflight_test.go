@@ -36,89 +36,89 @@ func TestPreflight(t *testing.T) {
 	for name, c := range map[string]struct {
 		replies map[string]answer // that differ from goodReplies
 		request func(*rotator.Request)
-		want    rotator.Preflight
+		want    seen
 		calls   int
 	}{
 		"all is well": {
-			want: rotator.Preflight{Ref: "main", RefProtected: true}, calls: 3,
+			want: seen{Ref: "main", RefProtected: true}, calls: 3,
 		},
 		"a branch that is not protected": {
 			replies: map[string]answer{branchPath: ok(`{"name":"main","protected":false}`)},
-			want:    rotator.Preflight{Ref: "main"}, calls: 3,
+			want:    seen{Ref: "main"}, calls: 3,
 		},
 		"a tag, its name escaped": {
 			request: func(r *rotator.Request) { r.Ref = "v1.0/eu" },
 			replies: map[string]answer{"GET /projects/4711/repository/tags/v1%2E0%2Feu": ok(`{"name":"v1.0/eu","protected":true}`)},
-			want:    rotator.Preflight{Ref: "v1.0/eu", RefProtected: true}, calls: 4,
+			want:    seen{Ref: "v1.0/eu", RefProtected: true}, calls: 4,
 		},
 		"no such ref": {
 			replies: map[string]answer{branchPath: gone},
-			want:    rotator.Preflight{Ref: "main", Faults: []string{`project 4711 has no branch or tag "main": correct ref`}}, calls: 4,
+			want:    seen{Ref: "main", Faults: []string{`project 4711 has no branch or tag "main": correct ref`}}, calls: 4,
 		},
 		"an empty project": {
 			replies: map[string]answer{projectPath: ok(`{"id":4711,"default_branch":null}`)},
-			want:    rotator.Preflight{Faults: []string{"project 4711 has no default branch to redeploy: push one, or name a ref"}}, calls: 2,
+			want:    seen{Faults: []string{"project 4711 has no default branch to redeploy: push one, or name a ref"}}, calls: 2,
 		},
 		"an empty project that is not redeployed": {
 			request: func(r *rotator.Request) { r.Redeploy = rotator.RedeployNone },
 			replies: map[string]answer{projectPath: ok(`{"id":4711,"default_branch":null,"builds_access_level":"disabled"}`)},
-			want:    rotator.Preflight{}, calls: 2,
+			want:    seen{}, calls: 2,
 		},
 		"a project without code that is not redeployed": {
 			request: func(r *rotator.Request) { r.Redeploy = rotator.RedeployNone },
 			replies: map[string]answer{branchPath: gone},
-			want:    rotator.Preflight{}, calls: 4,
+			want:    seen{}, calls: 4,
 		},
 		"archived, and the ref is wrong: both are told": {
 			replies: map[string]answer{projectPath: ok(`{"id":4711,"default_branch":"main","archived":true}`), branchPath: gone},
-			want: rotator.Preflight{Ref: "main", Faults: []string{
+			want: seen{Ref: "main", Faults: []string{
 				"project 4711 is archived, so nothing can be written or run in it: unarchive it, or stop rotating for it",
 				`project 4711 has no branch or tag "main": correct ref`,
 			}}, calls: 4,
 		},
 		"CI/CD is off": {
 			replies: map[string]answer{projectPath: ok(`{"id":4711,"default_branch":"main","builds_access_level":"disabled"}`)},
-			want:    rotator.Preflight{Ref: "main", RefProtected: true, Faults: []string{`CI/CD is switched off in project 4711: switch it on (Settings > General > Visibility), or rotate with redeploy "none"`}}, calls: 3,
+			want:    seen{Ref: "main", RefProtected: true, Faults: []string{`CI/CD is switched off in project 4711: switch it on (Settings > General > Visibility), or rotate with redeploy "none"`}}, calls: 3,
 		},
 		"no such project": {
 			replies: map[string]answer{projectPath: {status: 404, body: `{"message":"404 Project Not Found"}`}},
-			want:    rotator.Preflight{Faults: []string{"project 4711 does not exist, or the GitLab token cannot see it: correct project_id, or add the token's user to the project"}}, calls: 2,
+			want:    seen{Faults: []string{"project 4711 does not exist, or the GitLab token cannot see it: correct project_id, or add the token's user to the project"}}, calls: 2,
 		},
 		"code that the token may not read": {
 			replies: map[string]answer{branchPath: {status: 403, body: `{"message":"403 Forbidden"}`}},
-			want:    rotator.Preflight{Ref: "main", Faults: []string{"the branches of project 4711 cannot be read: gitlab.example.com answered 403 Forbidden: the GitLab token needs the scope api, and its user the role Maintainer in the project"}}, calls: 3,
+			want:    seen{Ref: "main", Faults: []string{"the branches of project 4711 cannot be read: gitlab.example.com answered 403 Forbidden: the GitLab token needs the scope api, and its user the role Maintainer in the project"}}, calls: 3,
 		},
 		"a token that only reads": {
 			replies: map[string]answer{selfPath: ok(`{"id":42,"scopes":["read_api"]}`)},
-			want:    rotator.Preflight{ReadOnly: true, Ref: "main", RefProtected: true}, calls: 3,
+			want:    seen{ReadOnly: true, Ref: "main", RefProtected: true}, calls: 3,
 		},
 		"a token of another scope": {
 			replies: map[string]answer{selfPath: ok(`{"id":42,"scopes":["read_repository","self_rotate"]}`)},
-			want:    rotator.Preflight{Faults: []string{`the GitLab token has the scopes "read_repository self_rotate": it needs api (read_api is enough for a plan)`}}, calls: 1,
+			want:    seen{Faults: []string{`the GitLab token has the scopes "read_repository self_rotate": it needs api (read_api is enough for a plan)`}}, calls: 1,
 		},
 		"a fine-grained token": {
 			replies: map[string]answer{selfPath: ok(`{"id":42,"granular":true,"scopes":["granular"]}`)},
-			want:    rotator.Preflight{Ref: "main", RefProtected: true}, calls: 3,
+			want:    seen{Ref: "main", RefProtected: true}, calls: 3,
 		},
 		"a token that ends soon": {
 			replies: map[string]answer{selfPath: ok(`{"id":42,"scopes":["api"],"expires_at":"2000-01-30"}`)},
-			want:    rotator.Preflight{Ref: "main", RefProtected: true, Warnings: []string{"the GitLab token expires on 2000-01-30: make a new one before"}}, calls: 3,
+			want:    seen{Ref: "main", RefProtected: true, Warnings: []string{"the GitLab token expires on 2000-01-30: make a new one before"}}, calls: 3,
 		},
 		"a token that never ends": {
 			replies: map[string]answer{selfPath: ok(`{"id":42,"scopes":["api"],"expires_at":null}`)},
-			want:    rotator.Preflight{Ref: "main", RefProtected: true}, calls: 3,
+			want:    seen{Ref: "main", RefProtected: true}, calls: 3,
 		},
 		"an instance too old to tell about the token": {
 			replies: map[string]answer{selfPath: {status: 404, body: `{"error":"404 Not Found"}`}},
-			want:    rotator.Preflight{Ref: "main", RefProtected: true}, calls: 3,
+			want:    seen{Ref: "main", RefProtected: true}, calls: 3,
 		},
 		"a token that may not ask about itself": {
 			replies: map[string]answer{selfPath: {status: 403, body: `{"message":"403 Forbidden"}`}},
-			want:    rotator.Preflight{Ref: "main", RefProtected: true}, calls: 3,
+			want:    seen{Ref: "main", RefProtected: true}, calls: 3,
 		},
 		"an unknown token": {
 			replies: map[string]answer{selfPath: {status: 401, body: `{"message":"401 Unauthorized"}`}},
-			want:    rotator.Preflight{Faults: []string{"gitlab.example.com answered 401 Unauthorized: it does not know the GitLab token; make a new one (scope api, role Maintainer) and put it where the old one is kept"}}, calls: 2,
+			want:    seen{Faults: []string{"gitlab.example.com answered 401 Unauthorized: it does not know the GitLab token; make a new one (scope api, role Maintainer) and put it where the old one is kept"}}, calls: 2,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestPreflight(t *testing.T) {
 				if c.request != nil {
 					c.request(&r)
 				}
-				got, err := client.Preflight(t.Context(), r)
+				got, err := lookBefore(t.Context(), client, r)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -165,3 +165,39 @@ func says(t *testing.T, err error, parts ...string) {
 }
 
 func isRefused(err error) bool { return errors.Is(err, rotator.ErrRefused) }
+
+func writeSecret(ctx context.Context, d rotator.Destination, place rotator.Place, before rotator.Variable, pair rotator.KeyPair) error {
+	_, err := d.Write(ctx, place, rotator.PartSecret, before, pair)
+	return err
+}
+
+func writeKeyID(ctx context.Context, d rotator.Destination, place rotator.Place, before rotator.Variable, keyID string) (time.Time, error) {
+	return d.Write(ctx, place, rotator.PartKeyID, before, rotator.KeyPair{ID: keyID})
+}
+
+func readOne(ctx context.Context, d rotator.Destination, place rotator.Place) (rotator.Published, error) {
+	all, err := d.Read(ctx, []rotator.Place{place})
+	if err != nil {
+		return rotator.Published{}, err
+	}
+	return all[0], nil
+}
+
+// seen is a preflight of a request with one redeploy, without what was well.
+type seen struct {
+	ReadOnly         bool
+	Ref, LiveRef     string
+	RefProtected     bool
+	LiveRefProtected bool
+	CannotRedeploy   string
+	Faults, Warnings []string
+}
+
+func lookBefore(ctx context.Context, d rotator.Destination, r rotator.Request) (seen, error) {
+	pre, err := d.Preflight(ctx, r)
+	s := seen{ReadOnly: pre.ReadOnly, Faults: pre.Found(rotator.CheckFault), Warnings: pre.Found(rotator.CheckWarning)}
+	for _, t := range pre.Turns {
+		s.Ref, s.RefProtected, s.LiveRef, s.LiveRefProtected, s.CannotRedeploy = t.Ref, t.RefProtected, t.LiveRef, t.LiveRefProtected, t.CannotRedeploy
+	}
+	return s, err
+}

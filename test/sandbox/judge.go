@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"credential-rotator/rotator"
@@ -13,6 +14,8 @@ import (
 type Service struct {
 	User  string
 	Place rotator.Place
+	// Project is the one whose jobs use what is published to a group; 0: that of Place.
+	Project int64
 	// Environment is what the service runs in; "" when no deployment tells which
 	// pair the running service has.
 	Environment string
@@ -83,7 +86,7 @@ func (w *World) Pair(s Service) (keyID string, state PairState) {
 }
 
 func (w *World) pair(s Service) pair {
-	project := w.projects[s.Place.ProjectID]
+	project := w.projects[s.project()]
 	if project == nil {
 		return pair{state: PairMissing}
 	}
@@ -93,6 +96,9 @@ func (w *World) pair(s Service) pair {
 	}
 	env := project.variablesFor(environment, true)
 	id, secret := env[s.Place.KeyIDVariable], env[s.Place.SecretVariable]
+	if s.Place.File != "" {
+		id, secret = credentialsIn(env[s.Place.File], s.Place.Profile)
+	}
 	p := pair{keyID: id, state: PairBroken}
 	if i := w.keyOf(secret); i >= 0 {
 		p.secretOf = w.keys[i].id
@@ -104,9 +110,27 @@ func (w *World) pair(s Service) pair {
 	case err == nil:
 		p.state = PairWorks
 	case p.secretOf != "" && p.secretOf != id:
-		p.state, p.lost = PairTorn, w.lost(project, s.Place, id, secret)
+		p.state, p.lost = PairTorn, w.lost(s.Place, id, secret)
 	}
 	return p
+}
+
+func (s Service) project() int64 {
+	if s.Project != 0 {
+		return s.Project
+	}
+	return s.Place.ProjectID
+}
+
+// ownerOf is whose the variables of a place are; nil: nobody's.
+func (w *World) ownerOf(place rotator.Place) owner {
+	if g := w.groups[place.GroupID]; g != nil {
+		return g
+	}
+	if p := w.projects[place.ProjectID]; p != nil {
+		return p
+	}
+	return nil
 }
 
 // keyOf finds the key that an id or a secret is of: its place in World.keys, or -1.
@@ -116,9 +140,9 @@ func (w *World) keyOf(half string) int {
 
 // lost says why a torn pair cannot be finished. It takes an active key whose secret
 // is in place, and a stamp that says which key that is.
-func (w *World) lost(p *project, place rotator.Place, id, secret string) string {
+func (w *World) lost(place rotator.Place, id, secret string) string {
 	holds := w.keys[w.keyOf(secret)]
-	v, err := p.findVariable(place.SecretVariable, place.EnvironmentScope)
+	v, err := findVariable(w.ownerOf(place), place.Variables()[0], place.EnvironmentScope)
 	switch {
 	case holds.gone || holds.status != rotator.KeyActive:
 		return "the secret is that of " + holds.id + ", which is not active"
@@ -197,10 +221,9 @@ func (w *World) judgeMade(p *process, k *accessKey) {
 // editedSince tells whether a person has changed a place's variables after the
 // rotator had last read them: GitLab has no way to write only what was read.
 func (w *World) editedSince(place rotator.Place, p *process) bool {
-	project := w.projects[place.ProjectID]
-	return project != nil && p.sawVariables > 0 && slices.ContainsFunc(project.variables, func(v *variable) bool {
-		ours := v.Key == place.KeyIDVariable || v.Key == place.SecretVariable
-		return ours && v.byPerson && v.written > p.sawVariables
+	o := w.ownerOf(place)
+	return o != nil && p.sawVariables > 0 && slices.ContainsFunc(*o.own(), func(v *variable) bool {
+		return slices.Contains(place.Variables(), v.Key) && v.byPerson && v.written > p.sawVariables
 	})
 }
 
@@ -224,12 +247,12 @@ func (w *World) judgePair(call Call, s Service, before, after pair) {
 	switch {
 	case after.state == PairBroken:
 		w.violate("%s: after %s %s a job of project %d that starts now gets the pair %s, which does not work",
-			call.Run, call.Name, call.Detail, s.Place.ProjectID, after.keyID)
+			call.Run, call.Name, call.Detail, s.project(), after.keyID)
 	case after.lost != "":
 		w.violate("%s: after %s %s nobody can finish the torn pair of project %d: %s",
-			call.Run, call.Name, call.Detail, s.Place.ProjectID, after.lost)
+			call.Run, call.Name, call.Detail, s.project(), after.lost)
 	case after.state == PairMissing && before.state != PairMissing:
-		w.violate("%s: after %s %s project %d has no pair any more", call.Run, call.Name, call.Detail, s.Place.ProjectID)
+		w.violate("%s: after %s %s project %d has no pair any more", call.Run, call.Name, call.Detail, s.project())
 	}
 }
 
@@ -279,18 +302,37 @@ func (w *World) touchable(p *process, k *accessKey, was keyState) bool {
 // published names a variable that holds a key's id or its secret. With p, one that
 // a person wrote after p had last read the variables does not count.
 func (w *World) published(k *accessKey, p *process) string {
-	for _, project := range w.projects {
-		for _, v := range project.variables {
-			if v.Value != k.id && v.Value != k.secret {
+	look := func(o owner, called string) string {
+		for _, v := range *o.own() {
+			inFile, secretInFile := credentialsIn(v.Value, profileIn(v))
+			if !slices.Contains([]string{v.Value, inFile, secretInFile}, k.id) && !slices.Contains([]string{v.Value, secretInFile}, k.secret) {
 				continue
 			}
 			if p != nil && p.sawVariables > 0 && v.byPerson && v.written > p.sawVariables {
 				continue
 			}
-			return fmt.Sprintf("%s (%s) of project %d", v.Key, v.EnvironmentScope, project.ID)
+			return fmt.Sprintf("%s (%s) of %s", v.Key, v.EnvironmentScope, called)
+		}
+		return ""
+	}
+	for id, project := range w.projects {
+		if where := look(project, fmt.Sprintf("project %d", id)); where != "" {
+			return where
+		}
+	}
+	for id, group := range w.groups {
+		if where := look(group, fmt.Sprintf("group %d", id)); where != "" {
+			return where
 		}
 	}
 	return ""
+}
+
+// profileIn is the profile of the one pair of a credentials file.
+func profileIn(v *variable) string {
+	_, rest, _ := strings.Cut(v.Value, "[")
+	name, _, _ := strings.Cut(rest, "]")
+	return name
 }
 
 // holder finds a running job that picked up both halves of a key.
@@ -300,11 +342,11 @@ func (w *World) holder(k *accessKey) *job {
 			continue
 		}
 		var id, secret bool
-		for _, value := range j.env {
+		for name, value := range j.env {
 			id = id || value == k.id
-			secret = secret || value == k.secret
+			secret = secret || value == k.secret || j.files[name] && strings.Contains(value, k.secret)
 		}
-		if id && secret {
+		if used, _ := j.pair(); secret && (id || used == k.id) {
 			return j
 		}
 	}
@@ -314,7 +356,7 @@ func (w *World) holder(k *accessKey) *job {
 // liveIn names the watched environment in which a key is live.
 func (w *World) liveIn(k *accessKey) string {
 	for _, s := range w.services {
-		project := w.projects[s.Place.ProjectID]
+		project := w.projects[s.project()]
 		if project == nil || s.Environment == "" {
 			continue
 		}

@@ -216,7 +216,7 @@ func (p *Ports) Read(ctx context.Context, places []rotator.Place) ([]rotator.Pub
 			p.sawVariables = p.w.seq
 			for j, q := range places {
 				if q.Owner() == place.Owner() {
-					out[j] = owner.read(q, places, i == j, p.w.now)
+					out[j] = readPlace(owner, q, places, i == j, p.w.now)
 				}
 			}
 			return nil
@@ -236,7 +236,7 @@ func (p *Ports) Recover(ctx context.Context, place rotator.Place, keyID string) 
 		if err != nil {
 			return asPort(err)
 		}
-		v, err := owner.findVariable(place.Variables()[0], place.EnvironmentScope)
+		v, err := findVariable(owner, place.Variables()[0], place.EnvironmentScope)
 		if err != nil {
 			return asPort(err)
 		}
@@ -245,7 +245,7 @@ func (p *Ports) Recover(ctx context.Context, place rotator.Place, keyID string) 
 		}
 		secret := v.Value
 		if place.File != "" {
-			_, secret = fromFile(v.Value)
+			_, secret = credentialsIn(v.Value, place.Profile)
 		}
 		out = rotator.NewSecret(secret)
 		return nil
@@ -254,20 +254,25 @@ func (p *Ports) Recover(ctx context.Context, place rotator.Place, keyID string) 
 }
 
 // owner finds whose the variables of a place are, for a token that may manage them.
-func (w *World) owner(shown string, place rotator.Place, write bool) (*token, *project, error) {
-	return w.allow(shown, id(place.ProjectID), Maintainer, write)
+func (w *World) owner(shown string, place rotator.Place, write bool) (*token, owner, error) {
+	if place.GroupID == 0 {
+		t, p, err := w.allow(shown, id(place.ProjectID), Maintainer, write)
+		return t, p, err
+	}
+	t, g, err := w.allowGroup(shown, id(place.GroupID), Owner, write)
+	return t, g, err
 }
 
 func id(n int64) string { return strconv.FormatInt(n, 10) }
 
 var accessKeyID = regexp.MustCompile(`^A[KS]IA[A-Z2-7]{16}$`)
 
-// read finds the variables of a place and, where it is asked, the others that hold a key
+// readPlace finds the variables of a place and, where it is asked, the others that hold a key
 // id, but for those of all places.
-func (p *project) read(place rotator.Place, all []rotator.Place, elsewhere bool, now time.Time) rotator.Published {
+func readPlace(o owner, place rotator.Place, all []rotator.Place, elsewhere bool, now time.Time) rotator.Published {
 	missing := rotator.Variable{Masked: place.File == ""} // as it is to be made
 	out := rotator.Published{KeyID: missing, Secret: missing, At: roundedUp(now)}
-	for _, v := range p.variables {
+	for _, v := range *o.own() {
 		switch {
 		case v.EnvironmentScope == place.EnvironmentScope && slices.Contains(place.Variables(), v.Key):
 			found := v.described()
@@ -305,26 +310,12 @@ func (v *variable) name() string { return v.Key + " [" + v.EnvironmentScope + "]
 func (v *variable) keyID() string {
 	value := strings.TrimSpace(v.Value)
 	if v.Type == "file" {
-		value, _ = fromFile(value)
+		value, _ = credentialsIn(value, profileIn(v))
 	}
 	if !v.Hidden && accessKeyID.MatchString(value) {
 		return value
 	}
 	return ""
-}
-
-// fromFile is the pair of a credentials file.
-func fromFile(text string) (keyID, secret string) {
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(line, "=")
-		switch strings.TrimSpace(name) {
-		case "aws_access_key_id":
-			keyID = strings.TrimSpace(value)
-		case "aws_secret_access_key":
-			secret = strings.TrimSpace(value)
-		}
-	}
-	return keyID, secret
 }
 
 // faults are what keeps the variable from being written, and what to do.
@@ -381,20 +372,20 @@ func (p *Ports) Write(ctx context.Context, place rotator.Place, part rotator.Par
 
 // publish changes a variable that existed when it was read, and makes one that did
 // not. One that somebody made meanwhile, perhaps we ourselves, is no refusal.
-func (w *World) publish(p *project, key, kind string, before rotator.Variable, c change) error {
+func (w *World) publish(o owner, key, kind string, before rotator.Variable, c change) error {
 	masked := kind != "file"
 	if before.Exists {
-		v, err := p.findVariable(key, *c.Scope)
+		v, err := findVariable(o, key, *c.Scope)
 		if err != nil {
 			return asPort(err)
 		}
 		if masked && !before.Masked && !before.Hidden {
 			c.Masked = &masked
 		}
-		return asPort(w.updateVariable(p, v, c, false))
+		return asPort(w.updateVariable(o, v, c, false))
 	}
 	c.Masked, c.Protected, c.Type = &masked, &before.Protected, &kind
-	_, err := w.createVariable(p, key, c, false)
+	_, err := w.createVariable(o, key, c, false)
 	if err != nil && strings.Contains(err.Error(), "has already been taken") {
 		return err
 	}
@@ -412,7 +403,10 @@ func (p *Ports) Preflight(ctx context.Context, r rotator.Request) (rotator.Prefl
 				out.Checks = append(out.Checks, fault("%s", unreachable(refused, place)))
 				return nil
 			}
-			p.w.preflight(&out, t, owner)
+			p.w.preflight(&out, t)
+			if project, is := owner.(*project); is && project.Archived {
+				out.Checks = append(out.Checks, fault("project %s is archived: unarchive it", project.Path))
+			}
 			for j, turn := range r.Turns() {
 				if turn.Target == i {
 					p.w.preflightTurn(&out, j, turn, place)
@@ -442,13 +436,10 @@ func unreachable(e *gitlabError, place rotator.Place) string {
 	return fmt.Sprintf("the token may not manage the variables of %s: it needs the scope api and the role Maintainer", place.Owner())
 }
 
-func (w *World) preflight(out *rotator.Preflight, t *token, p *project) {
+func (w *World) preflight(out *rotator.Preflight, t *token) {
 	out.ReadOnly = !t.may("api")
 	if left := t.Expires.Sub(w.now); left < 14*24*time.Hour {
 		out.Checks = append(out.Checks, rotator.Check{State: rotator.CheckWarning, Detail: "the token expires on " + t.Expires.Format(time.DateOnly)})
-	}
-	if p.Archived {
-		out.Checks = append(out.Checks, fault("project %s is archived: unarchive it", p.Path))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func (p *Ports) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployme
 		if err != nil {
 			return asPort(err)
 		}
-		pl, err := p.w.createPipeline(project, t, r.Ref)
+		pl, err := p.w.createPipelineWith(project, t, r.Ref, words(r.Inputs))
 		if err != nil {
 			return asPort(err)
 		}
@@ -56,6 +57,15 @@ func (p *Ports) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployme
 		return rotator.Deployment{}, err
 	}
 	return out, nil
+}
+
+// words are inputs as GitLab keeps them.
+func words(inputs map[string]any) map[string]string {
+	all := map[string]string{}
+	for name, value := range inputs {
+		all[name] = fmt.Sprint(value)
+	}
+	return all
 }
 
 // startLive looks what is live, and retries its job unless somebody is at it.
@@ -117,26 +127,30 @@ func (p *Ports) lookAtLive(ctx context.Context, r rotator.Redeploy) (live *job, 
 // Tag implements rotator.Tagger.
 func (p *Ports) Tag(ctx context.Context, projectID int64, name, commit string) error {
 	return p.do(ctx, op{name: "gitlab.POST tag", detail: name, write: true}, func() error {
-		_, project, err := p.w.allow(p.Token, id(projectID), Developer, true)
+		t, project, err := p.w.allow(p.Token, id(projectID), Developer, true)
 		if err != nil {
 			return asPort(err)
 		}
-		if _, exists := project.ref(name); !exists {
-			project.Refs = append(project.Refs, Ref{Name: name, Tag: true})
+		if ref, exists := project.ref(name); exists && project.sha(ref.Name) == commit {
+			return nil
 		}
-		return nil
+		_, err = p.w.createTag(project, t, name, commit)
+		return asPort(err)
 	})
 }
 
 // Untag implements rotator.Tagger.
 func (p *Ports) Untag(ctx context.Context, projectID int64, name string) error {
 	return p.do(ctx, op{name: "gitlab.DELETE tag", detail: name, write: true}, func() error {
-		_, project, err := p.w.allow(p.Token, id(projectID), Developer, true)
+		t, project, err := p.w.allow(p.Token, id(projectID), Developer, true)
 		if err != nil {
 			return asPort(err)
 		}
-		project.Refs = slices.DeleteFunc(project.Refs, func(r Ref) bool { return r.Tag && r.Name == name })
-		return nil
+		err = p.w.deleteTag(project, t, name)
+		if gone := (*gitlabError)(nil); errors.As(err, &gone) && gone.status == http.StatusNotFound {
+			return nil
+		}
+		return asPort(err)
 	})
 }
 
@@ -233,15 +247,32 @@ func (w *World) jobDeployment(j *job, r rotator.Redeploy) rotator.Deployment {
 // Holders implements rotator.Redeployer.
 func (p *Ports) Holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job, error) {
 	var out []rotator.Job
-	err := p.read1(ctx, "gitlab.GET jobs", r, func(_ *token, project *project) {
+	holds := func(j *job) bool {
+		later := j.pipeline.id > r.After.Pipeline && r.After.Pipeline > 0 && j.pipeline.source != "parent_pipeline" // though in the second that was rounded
+		later = later || r.After.Job > 0 && j.id > r.After.Job && !j.Bridge
+		return j.status == "running" && j.started.Before(r.PublishedAt) && !later && j.id != r.CallerJob
+	}
+	list := func(of func(*project) bool) {
 		for _, j := range p.w.jobs {
-			later := r.After.Pipeline > 0 && j.pipeline.id > r.After.Pipeline && j.pipeline.source != "parent_pipeline" // though in the second that was rounded
-			later = later || r.After.Job > 0 && j.id > r.After.Job && !j.Bridge
-			if j.pipeline.project == project && j.status == "running" && j.started.Before(r.PublishedAt) && !later && j.id != r.CallerJob {
-				out = append(out, rotator.Job{ID: j.id, Name: j.Name, URL: p.w.webURL(project, "jobs/%d", j.id)})
+			if of(j.pipeline.project) && holds(j) {
+				out = append(out, rotator.Job{ID: j.id, Name: j.Name, URL: p.w.webURL(j.pipeline.project, "jobs/%d", j.id)})
 			}
 		}
-	})
+	}
+	var err error
+	if r.GroupID != 0 {
+		err = p.do(ctx, op{name: "gitlab.GET jobs", detail: id(r.GroupID), says: []any{r}}, func() error {
+			_, g, err := p.w.allowGroup(p.Token, id(r.GroupID), 0, false)
+			if err == nil {
+				list(g.has)
+			}
+			return asPort(err)
+		})
+	} else {
+		err = p.read1(ctx, "gitlab.GET jobs", r, func(_ *token, asked *project) {
+			list(func(p *project) bool { return p == asked })
+		})
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -37,14 +37,16 @@ func (c clocks) List(ctx context.Context, user string) ([]rotator.AccessKey, err
 	return keys, err
 }
 
-func (c clocks) Read(ctx context.Context, p rotator.Place) (rotator.Published, error) {
-	published, err := c.Ports.Read(ctx, p)
-	published.At = shifted(published.At, -gitlabBehind)
-	return published, err
+func (c clocks) Read(ctx context.Context, places []rotator.Place) ([]rotator.Published, error) {
+	all, err := c.Ports.Read(ctx, places)
+	for i := range all {
+		all[i].At = shifted(all[i].At, -gitlabBehind)
+	}
+	return all, err
 }
 
-func (c clocks) WriteKeyID(ctx context.Context, p rotator.Place, before rotator.Variable, keyID string) (time.Time, error) {
-	at, err := c.Ports.WriteKeyID(ctx, p, before, keyID)
+func (c clocks) Write(ctx context.Context, p rotator.Place, part rotator.Part, before rotator.Variable, pair rotator.KeyPair) (time.Time, error) {
+	at, err := c.Ports.Write(ctx, p, part, before, pair)
 	return shifted(at, -gitlabBehind), err
 }
 

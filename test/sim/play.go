@@ -215,7 +215,7 @@ func (p *play) advance(r *run) {
 // rotatorOf is the real rotator, as the function wires it, on a process's ports.
 func rotatorOf(p *sandbox.Ports) *rotator.Rotator {
 	return &rotator.Rotator{
-		Users: p, Keys: p, Prober: p, Destination: p, Redeployer: p, Journal: p, Notifier: p, FollowUp: p,
+		Users: p, Keys: p, Prober: p, Destination: p, Redeployer: p, Tagger: p, Journal: p, Notifier: p, FollowUp: p,
 		Pace: rotator.Pace{
 			ProbeDelay: 5 * time.Second, ProbeInterval: 6 * time.Second, ProbeSuccesses: 3, ProbeTimeout: 3 * time.Minute,
 			PollInterval: 10 * time.Second, OrphanAge: 20 * time.Minute,
