@@ -27,6 +27,12 @@ func (w *World) Watch(s Service) {
 	w.services = append(w.services, s)
 }
 
+// WatchOnly makes the world watch over a service and no other.
+func (w *World) WatchOnly(s Service) {
+	defer w.enter()()
+	w.services = []Service{s}
+}
+
 // AllowRetire allows the rotator to touch a key that it did not make and that is
 // not published: the request names it in retire_key.
 func (w *World) AllowRetire(keyID string) {
@@ -94,10 +100,9 @@ func (w *World) pair(s Service) pair {
 	if environment == "" && s.Place.EnvironmentScope != "*" {
 		environment = s.Place.EnvironmentScope
 	}
-	env := project.variablesFor(environment, true)
-	id, secret := env[s.Place.KeyIDVariable], env[s.Place.SecretVariable]
+	id, secret := project.valueFor(s.Place.KeyIDVariable, environment), project.valueFor(s.Place.SecretVariable, environment)
 	if s.Place.File != "" {
-		id, secret = credentialsIn(env[s.Place.File], s.Place.Profile)
+		id, secret = credentialsIn(project.valueFor(s.Place.File, environment), s.Place.Profile)
 	}
 	p := pair{keyID: id, state: PairBroken}
 	if i := w.keyOf(secret); i >= 0 {

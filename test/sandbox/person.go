@@ -372,6 +372,18 @@ func (w *World) mustJob(id int64) *job {
 	return j
 }
 
+// Tags are the names of a project's tags.
+func (w *World) Tags(projectID int64) []string {
+	defer w.enter()()
+	var names []string
+	for _, ref := range w.mustProject(projectID).Refs {
+		if ref.Tag {
+			names = append(names, ref.Name)
+		}
+	}
+	return names
+}
+
 // CancelPipeline cancels a pipeline and its jobs.
 func (w *World) CancelPipeline(pipelineID int64) {
 	defer w.enter()()

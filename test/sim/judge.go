@@ -33,18 +33,30 @@ func (p *play) look() {
 		}
 	}
 	p.judgeLease()
-	id, pair := p.Pair(p.Service)
-	if pair != sandbox.PairTorn {
-		p.tornSince = time.Time{}
-	} else if p.tornSince.IsZero() {
-		p.tornSince = time.Now()
+	for i, service := range p.services() {
+		p.judgePair(i, service)
 	}
-	switch {
+}
+
+// services are all that the world watches over: the usual one, and those that a scene adds.
+func (p *play) services() []sandbox.Service {
+	return append([]sandbox.Service{p.Service}, p.also...)
+}
+
+// judgePair asks whether a job of a service that starts now gets a pair that works.
+func (p *play) judgePair(i int, service sandbox.Service) {
+	id, pair := p.Pair(service)
+	if pair != sandbox.PairTorn {
+		delete(p.tornSince, i)
+	} else if _, torn := p.tornSince[i]; !torn {
+		p.tornSince[i] = time.Now()
+	}
+	switch since, torn := p.tornSince[i]; {
 	case len(p.acted) > 0: // what a person broke the world knows how to judge
 	case pair == sandbox.PairBroken:
 		p.blame("a job that starts now gets the pair %s, which does not work", id)
-	case pair == sandbox.PairTorn && time.Since(p.tornSince) > p.tornPatience():
-		p.blame("the pair has been torn for %s", time.Since(p.tornSince))
+	case torn && time.Since(since) > p.tornPatience():
+		p.blame("the pair has been torn for %s", time.Since(since))
 	}
 }
 
@@ -192,17 +204,30 @@ func (p *play) judgeEnd() {
 	}
 	p.judgeNotices()
 	p.judgeUse()
+	p.judgeTags()
 }
 
 // judgeKeys: one young key is published and works, and the service runs with it.
 func (p *play) judgeKeys() {
-	id, pair := p.Pair(p.Service)
 	keys := p.Keys(p.Service.User)
-	sound := slices.ContainsFunc(keys, func(k sandbox.Key) bool {
-		return k.ID == id && k.Status == rotator.KeyActive && time.Since(k.CreatedAt) < 10*24*time.Hour
-	})
-	if !sound || pair != sandbox.PairWorks || len(keys) != 1+p.scene.spare {
-		p.blame("it ends with the keys %v, and the published %s, which is %s", keys, id, pair)
+	for _, service := range p.services() {
+		id, pair := p.Pair(service)
+		sound := slices.ContainsFunc(keys, func(k sandbox.Key) bool {
+			return k.ID == id && k.Status == rotator.KeyActive && time.Since(k.CreatedAt) < 10*24*time.Hour
+		})
+		if !sound || pair != sandbox.PairWorks || len(keys) != 1+p.scene.spare {
+			p.blame("it ends with the keys %v, and the published %s, which is %s", keys, id, pair)
+		}
+	}
+}
+
+// judgeTags: a tag that was made for one pipeline is removed again.
+func (p *play) judgeTags() {
+	refused := slices.ContainsFunc(p.met, func(m meeting) bool { return m.call.Name == "gitlab.DELETE tag" && m.fate == sandbox.Refused }) // which a warning tells
+	for _, tag := range p.Tags(4711) {
+		if strings.HasPrefix(tag, rotator.TagPrefix) && !refused {
+			p.blame("the tag %s is left", tag)
+		}
 	}
 }
 
@@ -251,8 +276,9 @@ func sameAim(again, first sandbox.Call) bool {
 	asks := map[string]string{
 		"journal.Save": "journal.Load", "followup.Enable": "followup.Disable",
 		"gitlab.POST pipeline": "gitlab.GET redeploy", "gitlab.POST retry": "gitlab.GET redeploy", "gitlab.GET live": "gitlab.GET redeploy",
-		"gitlab.PUT variable " + idVariable: "gitlab.GET variables", "gitlab.PUT variable " + secretVariable: "gitlab.GET variables",
-		"gitlab.POST variable " + idVariable: "gitlab.GET variables", "gitlab.POST variable " + secretVariable: "gitlab.GET variables",
+	}
+	if strings.Contains(first.Name, " variable ") { // a write of one
+		return again.Name == "gitlab.GET variables"
 	}
 	return again.Name == first.Name || again.Name == asks[first.Name]
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"credential-rotator/rotator"
 	"credential-rotator/test/sandbox"
 )
 
@@ -50,17 +51,32 @@ func (p *play) state() string {
 	if r.Lease.Until.Before(time.Now()) {
 		r.Lease.Until = time.Time{}
 	}
-	var variables []sandbox.Variable
-	for _, name := range []string{idVariable, secretVariable} {
-		v, _ := p.Variable(p.Service.Place.ProjectID, name, p.Service.Place.EnvironmentScope)
-		variables = append(variables, v)
+	var published, pipelines []any
+	for _, s := range p.services() {
+		published = append(published, p.variables(s.Place))
+		pipelines = append(pipelines, p.Pipelines(max(s.Project, s.Place.ProjectID)))
 	}
 	all, err := json.Marshal([]any{
-		r, variables, p.Keys(p.Service.User), p.Pipelines(p.Service.Place.ProjectID), time.Now(),
+		r, published, p.Keys(p.Service.User), pipelines, time.Now(),
 		p.faults, p.switches, p.acts, p.request, p.acted, p.Followed(),
 	})
 	if err != nil {
 		panic(err)
 	}
 	return string(all)
+}
+
+// variables are those of a place, with their values.
+func (p *play) variables(place rotator.Place) []sandbox.Variable {
+	var all []sandbox.Variable
+	for _, name := range place.Variables() {
+		var v sandbox.Variable
+		if place.GroupID != 0 {
+			v, _ = p.GroupVariable(place.GroupID, name, place.EnvironmentScope)
+		} else {
+			v, _ = p.Variable(place.ProjectID, name, place.EnvironmentScope)
+		}
+		all = append(all, v)
+	}
+	return all
 }

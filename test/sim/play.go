@@ -44,7 +44,8 @@ type play struct {
 	used                   string    // the key that somebody used
 	usedAt                 time.Time
 	usedAfter              int // so many calls
-	tornSince              time.Time
+	tornSince              map[int]time.Time // by service
+	also                   []sandbox.Service // that the scene adds
 	lease                  rotator.Lease // as it was when it was last looked at
 	calls                  int
 	written                bool     // the call before may have changed something
@@ -86,7 +87,7 @@ func playTape(sc *scene, t *tape, m *memo) *play {
 	tell := m == nil
 	p := &play{
 		memo:  m,
-		scene: sc, tape: t, tell: tell, Scene: sc.begin(), arrived: make(chan struct{}, 64),
+		scene: sc, tape: t, tell: tell, Scene: sc.begin(), arrived: make(chan struct{}, 64), tornSince: map[int]time.Time{},
 		faults: sc.faults, switches: sc.switches, acts: sc.acts,
 	}
 	p.request = p.Request()

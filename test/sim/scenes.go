@@ -39,7 +39,7 @@ func long() []scene {
 		{name: "two runs, a person and a fault", runs: 2, switches: 2, acts: 1, faults: 1, fates: mostFates(), asks: true, people: people()},
 		{name: "two acts", acts: 2, asks: true, people: people()},
 	}
-	for _, sc := range places() {
+	for _, sc := range append(places(), severalPlaces()...) {
 		sc.name, sc.faults, sc.fates = sc.name+", and two faults", 2, mostFates()
 		scenes = append(scenes, sc)
 	}

@@ -21,6 +21,7 @@ var (
 func TestGateOneRunWithTwoFaultsHeals(t *testing.T)         { exploreAll(t, one()) }
 func TestGateTwoRunsAtOnceAreOneRotation(t *testing.T)      { exploreAll(t, several()) }
 func TestGateEveryPlaceHealsFromAFault(t *testing.T)        { exploreAll(t, places()) }
+func TestGateSeveralPlacesHealFromAFault(t *testing.T)      { exploreAll(t, severalPlaces()) }
 func TestGateWhateverAPersonDoesNothingBreaks(t *testing.T) { exploreAll(t, meddled()) }
 
 // exploreAll plays every tape of every scene. With -short fewer fates are tried.
@@ -58,7 +59,7 @@ func TestReplay(t *testing.T) {
 	if *replayTape == "" {
 		t.Skip("only with -sim.tape")
 	}
-	scenes := slices.Concat(one(), several(), places(), meddled(), long())
+	scenes := slices.Concat(one(), several(), places(), severalPlaces(), meddled(), long())
 	i := slices.IndexFunc(scenes, func(sc scene) bool { return sc.name == *replayScene })
 	if i < 0 {
 		t.Fatalf("there is no scene %q", *replayScene)
