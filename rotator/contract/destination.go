@@ -65,8 +65,15 @@ const (
 	destinationStamp = " [credential-rotator: " + destinationOldID + " 2026-08-29T20:00Z]"
 )
 
-// Destination pins what a rotator.Destination promises.
+// Destination pins what a rotator.Destination promises of a project.
 func Destination(t *testing.T, open func(testing.TB) DestinationFixture) {
+	DestinationOfGroup(t, open)
+	t.Run("preflight", func(t *testing.T) { destinationPreflight(t, open) })
+}
+
+// DestinationOfGroup pins what it promises of the variables of a group as well; then
+// the project of the fixture is one.
+func DestinationOfGroup(t *testing.T, open func(testing.TB) DestinationFixture) {
 	for name, test := range map[string]func(*testing.T, DestinationFixture){
 		"variables that do not exist are to be made masked":                      destinationMissing,
 		"the pair is found by its exact names and scope":                         destinationExactScope,
@@ -83,10 +90,14 @@ func Destination(t *testing.T, open func(testing.TB) DestinationFixture) {
 		"what cannot be stamped or masked is refused":                            destinationCannot,
 		"a role that may not manage variables is found before a write":           destinationRole,
 		"faults of the variables are told when they are read":                    destinationFaults,
+		"what is asked for is not elsewhere":                                     destinationPlaces,
+		"a published secret is read back, unless it is hidden or another key's":  destinationRecovers,
+		"a variable that is gone is not written in another scope":                destinationGone,
+		"a pair in a credentials file is written whole, and read back":           destinationFile,
+		"a file that is not only ours is a fault":                                destinationFileFaults,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
-	t.Run("preflight", func(t *testing.T) { destinationPreflight(t, open) })
 }
 
 func (f DestinationFixture) read(t *testing.T) rotator.Published {

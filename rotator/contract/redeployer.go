@@ -369,3 +369,32 @@ func redeployFinished(t *testing.T, f RedeployerFixture) {
 		t.Errorf("what failed finished at %s", d.FinishedAt)
 	}
 }
+
+// Tagger pins what a rotator.Tagger promises.
+func Tagger(t *testing.T, tagger rotator.Tagger, projectID int64, commit, other string, tags func() []string) {
+	const name = rotator.TagPrefix + "1"
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time its reply was lost
+		must(tagger.Tag(t.Context(), projectID, name, commit))
+		if got := tags(); !slices.Equal(got, []string{name}) {
+			t.Errorf("the tags are %q", got)
+		}
+	}
+	if err := tagger.Tag(t.Context(), projectID, name, other); !errors.Is(err, rotator.ErrRefused) {
+		t.Errorf("at another commit: %v", err)
+	}
+	if err := tagger.Tag(t.Context(), projectID, name+"-gone", "0123456789abcdef0123456789abcdef01234567"); !errors.Is(err, rotator.ErrRefused) {
+		t.Errorf("at a commit that is not there: %v", err)
+	}
+	for range 2 {
+		must(tagger.Untag(t.Context(), projectID, name))
+		if got := tags(); len(got) > 0 {
+			t.Errorf("the tags are %q", got)
+		}
+	}
+}

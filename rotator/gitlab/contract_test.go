@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"credential-rotator/rotator"
 	"credential-rotator/rotator/contract"
@@ -35,6 +38,20 @@ func TestDestinationContractOfTheSandbox(t *testing.T) {
 	})
 }
 
+func TestDestinationContractOfAGroup(t *testing.T) {
+	contract.DestinationOfGroup(t, func(t testing.TB) contract.DestinationFixture {
+		p, token := aGroup()
+		return p.destination(overHTTP(t, p.World, token))
+	})
+}
+
+func TestDestinationContractOfAGroupOfTheSandbox(t *testing.T) {
+	contract.DestinationOfGroup(t, func(testing.TB) contract.DestinationFixture {
+		p, _ := aGroup()
+		return p.destination(p.Run("contract"))
+	})
+}
+
 func TestRedeployerContract(t *testing.T) {
 	contract.Redeployer(t, func(t testing.TB) contract.RedeployerFixture {
 		s := sandbox.NewScene(sandbox.Options{})
@@ -47,6 +64,71 @@ func TestRedeployerContractOfTheSandbox(t *testing.T) {
 		s := sandbox.NewScene(sandbox.Options{})
 		return redeployer(s, s.Run("contract"))
 	})
+}
+
+func TestTaggerContract(t *testing.T) {
+	for name, of := range map[string]func(testing.TB, *sandbox.Scene) rotator.Tagger{
+		"the adapter": func(t testing.TB, s *sandbox.Scene) rotator.Tagger { return overHTTP(t, s.World, s.Token) },
+		"the sandbox": func(_ testing.TB, s *sandbox.Scene) rotator.Tagger { return s.Run("contract") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sandbox.NewScene(sandbox.Options{})
+			const commit, other = "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3", "de9f2c7fd25e1b3afad3e85a0bd17d9b100db4b3"
+			s.EditProject(4711, func(p *sandbox.Project) {
+				p.Refs = append(p.Refs, sandbox.Ref{Name: "live", SHA: commit}, sandbox.Ref{Name: "next", SHA: other})
+			})
+			contract.Tagger(t, of(t, s), 4711, commit, other, func() []string { return s.Tags(4711) })
+		})
+	}
+}
+
+// The inputs of a pipeline are sent as what they are, and a list as one.
+func TestAPipelineGetsItsInputs(t *testing.T) {
+	s := sandbox.NewScene(sandbox.Options{})
+	s.EditProject(4711, func(p *sandbox.Project) { p.Inputs = []string{"env", "level=1", "dry=true", "regions=[]"} })
+	c := overHTTP(t, s.World, s.Token)
+	start := func(inputs map[string]any) error {
+		_, err := c.Start(t.Context(), rotator.Redeploy{ProjectID: 4711, Ref: "main", Inputs: inputs})
+		return err
+	}
+	if err := start(map[string]any{"env": "production", "level": 3.0, "dry": false, "regions": []any{"eu", "us"}}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"env": "production", "level": "3", "dry": "false", "regions": `["eu","us"]`}
+	if diff := gocmp.Diff(want, s.Pipelines(4711)[0].Inputs); diff != "" {
+		t.Error(diff)
+	}
+	for name, inputs := range map[string]map[string]any{"one that is not declared": {"env": "a", "colour": "red"}, "none of those that must be": nil} {
+		if err := start(inputs); !isRefused(err) || inputs != nil && !strings.Contains(err.Error(), "correct inputs") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Who has the variables of a group may be any of its projects.
+func TestTheHoldersOfAGroupAreThoseOfItsProjects(t *testing.T) {
+	s := sandbox.NewScene(sandbox.Options{})
+	s.AddGroup(sandbox.Group{ID: 9, Path: "shop", Licensed: true})
+	s.AddGroup(sandbox.Group{ID: 10, Path: "shop/pay", Licensed: true})
+	s.AddProject(sandbox.Project{ID: 4712, Path: "shop/pay/cards"})
+	s.AddProject(sandbox.Project{ID: 4713, Path: "other"})
+	s.EditToken("rotator", func(t *sandbox.Token) {
+		t.GroupRoles = map[int64]int{9: sandbox.Owner}
+		t.Roles[4713] = sandbox.Maintainer
+	})
+	var want []int64
+	for _, id := range []int64{4711, 4712, 4713} {
+		want = append(want, s.RunningJob(id, sandbox.JobSpec{Name: "job"}, time.Minute))
+	}
+	jobs, err := overHTTP(t, s.World, s.Token).Holders(t.Context(), rotator.Redeploy{GroupID: 9, PublishedAt: time.Now(), After: rotator.Unmarked})
+	var got []int64
+	for _, j := range jobs {
+		got = append(got, j.ID)
+	}
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, want[:2]) {
+		t.Errorf("they are %v, want %v: %v", got, want[:2], err)
+	}
 }
 
 // overHTTP is the adapter on a world that listens.
@@ -107,10 +189,11 @@ func TestAReadSurvivesItsFate(t *testing.T) {
 	}
 }
 
-// project is a project of a world as a contract.DestinationProject.
+// project is a project of a world as a contract.DestinationProject, or its group.
 type project struct {
 	*sandbox.World
 	person string // a token that is not the rotator's
+	group  int64
 }
 
 func aProject() (p project, token string) {
@@ -118,12 +201,24 @@ func aProject() (p project, token string) {
 	w.AddProject(sandbox.Project{ID: 4711, Path: "shop/billing", Pipeline: []sandbox.JobSpec{{Name: "deploy", Environment: "production"}}})
 	maintainer := map[int64]int{4711: sandbox.Maintainer}
 	token = w.AddToken(sandbox.Token{Name: "rotator", Scopes: []string{"api"}, Roles: maintainer})
-	return project{w, w.AddToken(sandbox.Token{Name: "person", Scopes: []string{"api"}, Roles: maintainer, Person: true})}, token
+	return project{World: w, person: w.AddToken(sandbox.Token{Name: "person", Scopes: []string{"api"}, Roles: maintainer, Person: true})}, token
+}
+
+func aGroup() (p project, token string) {
+	w := sandbox.New(sandbox.Options{})
+	w.AddGroup(sandbox.Group{ID: 9, Path: "shop", Licensed: true})
+	w.AddProject(sandbox.Project{ID: 4711, Path: "shop/billing", Pipeline: []sandbox.JobSpec{{Name: "deploy", Environment: "production"}}})
+	owner := map[int64]int{9: sandbox.Owner}
+	token = w.AddToken(sandbox.Token{Name: "rotator", Scopes: []string{"api"}, GroupRoles: owner})
+	return project{World: w, group: 9, person: w.AddToken(sandbox.Token{Name: "person", Scopes: []string{"api"}, GroupRoles: owner, Person: true})}, token
 }
 
 func (p project) destination(d rotator.Destination) contract.DestinationFixture {
 	r := rotator.DefaultRequest()
 	r.User, r.ProjectID = "svc-billing", 4711
+	if p.group != 0 {
+		r.ProjectID, r.GroupID = 0, p.group
+	}
 	return contract.DestinationFixture{Destination: d, Request: r, Project: p}
 }
 
@@ -134,15 +229,24 @@ func (p project) Put(v contract.ProjectVariable) {
 	if v.File {
 		kind = "file"
 	}
-	p.SetVariable(4711, sandbox.Variable{
+	made := sandbox.Variable{
 		Key: v.Key, Value: v.Value, Description: v.Description, EnvironmentScope: v.Scope, Type: kind,
 		Protected: v.Protected, Masked: v.Masked, Hidden: v.Hidden, Raw: v.Raw,
-	})
+	}
+	if p.group != 0 {
+		p.SetGroupVariable(p.group, made)
+		return
+	}
+	p.SetVariable(4711, made)
 }
 
 // Variables lists them as GitLab does, and looks each up for what that hides.
 func (p project) Variables() []contract.ProjectVariable {
-	req := httptest.NewRequest(http.MethodGet, "/api/v4/projects/4711/variables?per_page=100", nil)
+	address := "/api/v4/projects/4711/variables?per_page=100"
+	if p.group != 0 {
+		address = "/api/v4/groups/9/variables?per_page=100"
+	}
+	req := httptest.NewRequest(http.MethodGet, address, nil)
 	req.Header.Set("Private-Token", p.person)
 	reply := httptest.NewRecorder()
 	p.GitLab().ServeHTTP(reply, req)
@@ -156,6 +260,9 @@ func (p project) Variables() []contract.ProjectVariable {
 	var all []contract.ProjectVariable
 	for _, row := range rows {
 		v, _ := p.Variable(4711, row.Key, row.Scope)
+		if p.group != 0 {
+			v, _ = p.GroupVariable(p.group, row.Key, row.Scope)
+		}
 		all = append(all, contract.ProjectVariable{
 			Key: v.Key, Scope: v.EnvironmentScope, Value: v.Value, Description: v.Description,
 			Protected: v.Protected, Masked: v.Masked, Hidden: v.Hidden, Raw: v.Raw, File: v.Type == "file",
@@ -169,21 +276,28 @@ func (p project) Variables() []contract.ProjectVariable {
 
 func (p project) Allow(state contract.TokenState) {
 	p.EditToken("rotator", func(t *sandbox.Token) {
-		t.Scopes, t.Roles = []string{"api"}, map[int64]int{4711: sandbox.Maintainer}
-		t.Revoked, t.Expires = false, time.Now().AddDate(1, 0, 0)
+		role := sandbox.Maintainer
+		if p.group != 0 {
+			role = sandbox.Owner
+		}
+		t.Scopes, t.Revoked, t.Expires = []string{"api"}, false, time.Now().AddDate(1, 0, 0)
 		switch state {
 		case contract.TokenReadAPI:
 			t.Scopes = []string{"read_api"}
 		case contract.TokenDeveloper:
-			t.Roles = map[int64]int{4711: sandbox.Developer}
+			role = sandbox.Developer
 		case contract.TokenStranger:
-			t.Roles = nil
+			role = 0
 		case contract.TokenRevoked:
 			t.Revoked = true
 		case contract.TokenExpired:
 			t.Expires = time.Now().AddDate(0, 0, -1)
 		case contract.TokenEndingSoon:
 			t.Expires = time.Now().AddDate(0, 0, 7)
+		}
+		t.Roles, t.GroupRoles = map[int64]int{4711: role}, nil
+		if p.group != 0 {
+			t.Roles, t.GroupRoles = nil, map[int64]int{9: role}
 		}
 	})
 }

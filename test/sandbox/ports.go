@@ -276,7 +276,7 @@ func readPlace(o owner, place rotator.Place, all []rotator.Place, elsewhere bool
 		switch {
 		case v.EnvironmentScope == place.EnvironmentScope && slices.Contains(place.Variables(), v.Key):
 			found := v.described()
-			out.Faults = append(out.Faults, v.faults(now)...)
+			out.Faults = append(out.Faults, v.faults(place, now)...)
 			if v.Key == place.Variables()[0] {
 				out.Secret = found
 			}
@@ -318,12 +318,18 @@ func (v *variable) keyID() string {
 	return ""
 }
 
+// onlyPair is a credentials file with one pair and nothing else.
+var onlyPair = regexp.MustCompile(`^(\s*|\[\w+\]\s+(#.*\s+)*aws_access_key_id\s*=\s*\S+\s+aws_secret_access_key\s*=\s*\S+\s*)$`)
+
 // faults are what keeps the variable from being written, and what to do.
-func (v *variable) faults(now time.Time) []string {
+func (v *variable) faults(place rotator.Place, now time.Time) []string {
 	var out []string
 	text, _ := unstamped(v.Description)
 	if over := utf8.RuneCountInString(stamped(text, strings.Repeat("A", 20), now)) - maxDescription; over > 0 {
 		out = append(out, fmt.Sprintf("the description of %s leaves no room for the stamp: shorten it by %d characters", v.name(), over))
+	}
+	if place.File != "" && (v.Type != "file" || !onlyPair.MatchString(v.Value)) {
+		out = append(out, v.name()+" holds more than a pair, or is no file: give that a variable of its own")
 	}
 	return out
 }
