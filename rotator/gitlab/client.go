@@ -35,7 +35,11 @@ type Options struct {
 	// Token reads the token that GitLab is called with. It is called when the
 	// first request is made, and again when GitLab answers 401. Required.
 	Token func(context.Context) (rotator.Secret, error)
-	// Transport carries the requests; nil is one like http.DefaultTransport.
+	// Authorities are certificates (PEM) that GitLab's may be signed with, besides
+	// those that the system trusts.
+	Authorities []byte
+	// Transport carries the requests; nil is one like http.DefaultTransport, which
+	// minds HTTPS_PROXY and NO_PROXY. With one, Authorities are its own affair.
 	Transport http.RoundTripper
 }
 
@@ -45,6 +49,8 @@ type Client struct {
 	api    *gitlab.Client
 	tokens *tokens
 	host   string
+	trusts bool // authorities of its own
+	asked  release
 }
 
 // New makes a Client. It sends nothing: its errors are about the options.
@@ -58,12 +64,11 @@ func New(o Options) (*Client, error) {
 	}
 	base := o.Transport
 	if base == nil {
-		base = http.DefaultTransport
-		if t, ok := base.(*http.Transport); ok {
-			base = t.Clone()
+		if base, err = network(o.Authorities); err != nil {
+			return nil, err
 		}
 	}
-	c := &Client{tokens: &tokens{read: o.Token}, host: u.Host}
+	c := &Client{tokens: &tokens{read: o.Token}, host: u.Host, trusts: len(o.Authorities) > 0}
 	c.api, err = gitlab.NewAuthSourceClient(gitlab.Unauthenticated{}, // the transport authenticates
 		gitlab.WithURLWarningLogger(slog.New(slog.DiscardHandler)),
 		gitlab.WithBaseURL(u.String()),

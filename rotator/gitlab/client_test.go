@@ -246,7 +246,7 @@ func TestTheTokenIsReadOnceAndOnceMoreOnA401(t *testing.T) {
 			return answer{status: 401, body: `{"error":"invalid_token","error_description":"Token was revoked. You have to re-authorize from the user."}`}
 		}
 		if c.method == http.MethodPut {
-			return ok(`{"key":"AWS_SECRET_ACCESS_KEY","environment_scope":"production","value":"x"}`)
+			return ok(`{"key":"AWS_SECRET_ACCESS_KEY","environment_scope":"production","value":"x","description":null}`)
 		}
 		return ok(`[]`)
 	}}
@@ -312,9 +312,17 @@ func TestEveryFailureHasASentenceThatSaysWhatToDo(t *testing.T) {
 			answer{status: 302, header: map[string]string{"Location": "https://me:pw@sso.example.com/in?state=abc"}},
 			[]string{"gitlab.example.com redirects to https://sso.example.com/in:", "check GITLAB_URL"},
 		},
+		"proxy that wants a password": {
+			answer{status: 407, body: "<html>", header: html},
+			[]string{"a proxy in front of gitlab.example.com answered 407 Proxy Authentication Required", "HTTPS_PROXY", "name gitlab.example.com in NO_PROXY"},
+		},
+		"redirect to where GitLab is now": {
+			answer{status: 301, header: map[string]string{"Location": "https://git.example.com/gitlab/api/v4/projects/4711/pipelines?page=1"}},
+			[]string{"set GITLAB_URL to https://git.example.com/gitlab"},
+		},
 		"redirect to nowhere": {answer{status: 301}, []string{"redirects to nowhere"}},
 		"500":                 {answer{status: 500, body: `{"message":"500 Internal Server Error"}`}, []string{"500 Internal Server Error: GitLab is down or overloaded; try again later"}},
-		"503 page":            {answer{status: 503, body: "<html>", header: html}, []string{"503 Service Unavailable: GitLab is down"}},
+		"503 page":            {answer{status: 503, body: "<html>", header: html}, []string{"503 Service Unavailable with a web page (text/html)", "of a proxy or load balancer in front of it: GitLab is down or overloaded"}},
 		"unknown token":       {answer{status: 401, body: `{"message":"401 Unauthorized"}`}, []string{"it does not know the GitLab token; make a new one"}},
 		"expired token": {
 			answer{status: 401, body: `{"error":"invalid_token","error_description":"Token is expired. You can either do re-authorization or token refresh."}`},
@@ -357,7 +365,7 @@ func TestACertificateThatIsNotTrustedIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.Mark(t.Context(), theRedeploy())
-	says(t, err, "the certificate of 127.0.0.1", "is not trusted", "SSL_CERT_FILE")
+	says(t, err, "the certificate of 127.0.0.1", "is not trusted", "certificate signed by unknown authority", "set GITLAB_CA_FILE", "SSL_CERT_DIR=/opt/certs")
 }
 
 func TestARedirectIsNotFollowedSoThatTheTokenStays(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 const variablePages = 100
 
 // Read tells what is published. It costs one call for every 100 variables of each
-// project and group. A token that may not read variables is rotator.ErrRefused.
+// project and group, and for one that has none another, the first time. A token that may not read variables is rotator.ErrRefused.
 func (c *Client) Read(ctx context.Context, places []rotator.Place) ([]rotator.Published, error) {
 	all := make([]rotator.Published, len(places))
 	read := map[string]bool{}
@@ -28,7 +28,7 @@ func (c *Client) Read(ctx context.Context, places []rotator.Place) ([]rotator.Pu
 			continue
 		}
 		read[p.Owner()] = true
-		rows, at, err := c.rows(ctx, p)
+		rows, described, at, err := c.rows(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("reading the variables of %s: %w", p.Owner(), err)
 		}
@@ -39,6 +39,9 @@ func (c *Client) Read(ctx context.Context, places []rotator.Place) ([]rotator.Pu
 				if first {
 					all[i].Elsewhere = elsewhere(rows, places, q.Owner())
 				}
+				if fault := c.stampless(ctx, len(rows), described); first && fault != "" {
+					all[i].Faults = append(all[i].Faults, fault)
+				}
 				first = false
 			}
 		}
@@ -46,22 +49,25 @@ func (c *Client) Read(ctx context.Context, places []rotator.Place) ([]rotator.Pu
 	return all, nil
 }
 
-// rows are all variables of the project or group of a place, and GitLab's time.
-func (c *Client) rows(ctx context.Context, p rotator.Place) ([]*gitlab.ProjectVariable, time.Time, error) {
+// rows are all variables of the project or group of a place, whether they have
+// descriptions, and GitLab's time.
+func (c *Client) rows(ctx context.Context, p rotator.Place) (rows []*gitlab.ProjectVariable, described bool, at time.Time, err error) {
 	rows, resp, err := pages(variablePages, func(page gitlab.PaginationOptionFunc) ([]*gitlab.ProjectVariable, *gitlab.Response, error) {
-		return c.listVariables(ctx, p, page)
+		list, resp, err := c.listVariables(ctx, p, page)
+		described = described || err == nil && describes(resp)
+		return list, resp, err
 	})
 	if err != nil {
 		why := c.explain(resp, err)
 		switch {
 		case why.foreign:
 		case why.status == http.StatusUnauthorized, why.status == http.StatusForbidden, why.status == http.StatusNotFound:
-			return nil, time.Time{}, refused(why)
+			return nil, false, time.Time{}, refused(why)
 		}
-		return nil, time.Time{}, why
+		return nil, false, time.Time{}, why
 	}
-	at, err := serverTime(resp)
-	return rows, at, err
+	at, err = serverTime(resp)
+	return rows, described, at, err
 }
 
 // sorted is what a place holds, of all variables of its project or group.

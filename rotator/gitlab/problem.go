@@ -67,8 +67,12 @@ func refused(err error) error { return fmt.Errorf("%w: %w", rotator.ErrRefused, 
 // answered is the sentence about a reply.
 func (c *Client) answered(resp *http.Response, p *problem, secrets []rotator.Secret) string {
 	switch {
+	case p.status == http.StatusProxyAuthRequired:
+		return fmt.Sprintf("a proxy in front of %s answered %s: put its user and password into HTTPS_PROXY, or name %s in NO_PROXY", c.host, status(resp), hostname(c.host))
 	case p.status >= 300 && p.status < 400:
-		return fmt.Sprintf("%s redirects to %s: check GITLAB_URL, which must name GitLab itself, with https:// if it has that", c.host, target(resp, secrets))
+		return fmt.Sprintf("%s redirects to %s: %s", c.host, target(resp, secrets), moved(resp, secrets))
+	case p.status >= 500 && isPage(resp):
+		return fmt.Sprintf("%s answered %s with a web page%s, which is not of GitLab's API but of a proxy or load balancer in front of it: GitLab is down or overloaded behind it; try again later", c.host, status(resp), kind(resp, secrets))
 	case p.status < 300, p.foreign:
 		return fmt.Sprintf("%s answered %s, but not as GitLab's API does%s: check GITLAB_URL, and that no sign-in page or proxy is in the way", c.host, status(resp), kind(resp, secrets))
 	}
@@ -125,26 +129,32 @@ func (c *Client) unanswered(err error, secrets []rotator.Secret) *problem {
 	case errors.As(err, &sent):
 		err = sent.Err // without the URL, which the host stands for
 	}
-	return &problem{text: printable(c.unreachable(err), secrets)}
+	return &problem{text: c.unreachable(err, secrets)}
 }
 
 // unreachable is the sentence about a connection that did not come about, or broke.
-func (c *Client) unreachable(err error) string {
+func (c *Client) unreachable(err error, secrets []rotator.Secret) string {
 	var (
+		proxy  *proxyError
 		name   *net.DNSError
 		cert   *tls.CertificateVerificationError
 		record tls.RecordHeaderError
 		op     *net.OpError
 	)
+	said := printable(err.Error(), secrets)
 	switch {
+	case errors.As(err, &proxy):
+		return proxy.about(c.host)
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return fmt.Sprintf("the proxy for %s cannot be used (%s): check HTTPS_PROXY, or name %s in NO_PROXY", c.host, said, hostname(c.host))
 	case errors.As(err, &name):
-		return fmt.Sprintf("%s is not found (%v): check GITLAB_URL", c.host, err)
+		return fmt.Sprintf("%s is not found (%s): check GITLAB_URL", c.host, said)
 	case errors.As(err, &cert):
-		return fmt.Sprintf("the certificate of %s is not trusted (%v): check GITLAB_URL, or let this machine trust the authority (SSL_CERT_FILE)", c.host, cert.Err)
+		return fmt.Sprintf("the certificate of %s is not trusted (%s): %s", c.host, printable(cert.Err.Error(), secrets), c.trustAdvice(cert.Err))
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Sprintf("%s does not speak TLS here: check GITLAB_URL, its https:// and its port", c.host)
 	case errors.As(err, &op) && op.Op == "dial":
-		return fmt.Sprintf("%s cannot be reached (%v): check GITLAB_URL, and that the network lets requests through", c.host, err)
+		return fmt.Sprintf("%s cannot be reached (%s): check GITLAB_URL, and that the network lets requests through", c.host, said)
 	}
-	return fmt.Sprintf("the connection to %s broke before it had answered (%v)", c.host, err)
+	return fmt.Sprintf("the connection to %s broke before it had answered (%s)", c.host, said)
 }

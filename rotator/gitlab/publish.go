@@ -87,6 +87,9 @@ func (c *Client) write(ctx context.Context, p rotator.Place, before rotator.Vari
 	if row == nil || row.Key != w.key || row.EnvironmentScope != p.EnvironmentScope {
 		return nil, errors.New("GitLab answered with another variable than the one that was to be written: look at the variables of this name in all scopes, and correct them")
 	}
+	if !describes(resp) { // applied, and so no refusal
+		return nil, errors.New(c.noDescriptions())
+	}
 	return resp, nil
 }
 

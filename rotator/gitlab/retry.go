@@ -52,11 +52,14 @@ func isRead(err error) bool {
 func mayPass(err error) bool {
 	var (
 		token  *tokenError
+		proxy  *proxyError
 		name   *net.DNSError
 		cert   *tls.CertificateVerificationError
 		record tls.RecordHeaderError
 	)
 	switch {
+	case errors.As(err, &proxy):
+		return proxy.status >= 500
 	case errors.As(err, &token), errors.As(err, &cert), errors.As(err, &record),
 		errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, errTooLong):
 		return false

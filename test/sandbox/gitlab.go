@@ -60,6 +60,9 @@ type Project struct {
 	ProtectedTags []string
 	// TagPipelines: .gitlab-ci.yml has jobs for tags, so that a new one starts a pipeline.
 	TagPipelines bool
+	// CIFile is the .gitlab-ci.yml with all that it includes, as GitLab writes it
+	// (merged_yaml of its linter); jobs are made of Pipeline all the same.
+	CIFile string
 }
 
 // Ref is a branch or a tag.
@@ -88,6 +91,7 @@ type project struct {
 	variables    []*variable
 	groups       []*group // that it belongs to, the closest first
 	shared       []share
+	schedules    []*schedule
 	environments []*environment
 	outcomes     []Outcome
 	pipelines    int64 // how many: the last iid

@@ -20,6 +20,7 @@ func (w *World) GitLab() http.Handler {
 	endpoints := gitlabEndpoints()
 	maps.Copy(endpoints, groupEndpoints())
 	maps.Copy(endpoints, tagEndpoints())
+	maps.Copy(endpoints, lookingEndpoints())
 	for pattern, e := range endpoints {
 		mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { w.serveGitLab(rw, r, e) })
 	}

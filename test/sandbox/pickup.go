@@ -21,6 +21,9 @@ func (j *job) pickUp() {
 		}
 	}
 	maps.Copy(j.env, pl.own)
+	if pl.schedule != nil { // what it has now outranks both (GitLab lib/gitlab/ci/variables/builder.rb)
+		maps.Copy(j.env, pl.schedule.Variables)
+	}
 }
 
 func (j *job) usesPair() bool { return j.KeyIDVariable != "" || j.CredentialsFile != "" }

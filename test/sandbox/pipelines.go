@@ -62,6 +62,7 @@ type pipeline struct {
 	outcome  Outcome
 	own      map[string]string // variables that it was given, and keeps
 	inputs   map[string]string // of spec:inputs, as they were given
+	schedule *schedule         // that started it
 	jobs     []*job
 	created  time.Time
 	updated  time.Time

@@ -43,10 +43,10 @@ type play struct {
 	madeAt                 time.Time // when somebody made a key
 	used                   string    // the key that somebody used
 	usedAt                 time.Time
-	usedAfter              int // so many calls
+	usedAfter              int               // so many calls
 	tornSince              map[int]time.Time // by service
 	also                   []sandbox.Service // that the scene adds
-	lease                  rotator.Lease // as it was when it was last looked at
+	lease                  rotator.Lease     // as it was when it was last looked at
 	calls                  int
 	written                bool     // the call before may have changed something
 	wrong                  []string // how the promise was broken
