@@ -38,7 +38,7 @@ func newApp(ctx context.Context, c config) (*app, error) {
 
 // rotator wires one for one invocation. owner names it in leases.
 func (a *app) rotator(owner string, watch func(rotator.Progress)) (*rotator.Rotator, error) {
-	client, err := gitlab.New(gitlab.Options{URL: a.config.GitLabURL, Token: a.token})
+	client, err := gitlab.New(gitlab.Options{URL: a.config.GitLabURL, Token: a.token, Authorities: a.config.gitLabCAs})
 	if err != nil {
 		return nil, err
 	}

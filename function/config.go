@@ -24,6 +24,9 @@ type config struct {
 	GitLabToken          rotator.Secret `env:"GITLAB_TOKEN"`           // the token itself, or
 	GitLabTokenSecret    string         `env:"GITLAB_TOKEN_SECRET"`    // a Secrets Manager id: plain, or JSON with "token", or
 	GitLabTokenParameter string         `env:"GITLAB_TOKEN_PARAMETER"` // an SSM SecureString
+	GitLabCAFile         string         `env:"GITLAB_CA_FILE"`         // PEM: authorities for GitLab only, besides the system's
+
+	gitLabCAs []byte // what GITLAB_CA_FILE holds
 
 	Journal string `env:"JOURNAL"` // dynamodb://TABLE or file:///PATH
 
@@ -70,6 +73,8 @@ func loadConfig(environ []string) (config, error) {
 	must(validURL(c.GitLabURL), "GITLAB_URL must be https://HOST[/PATH] and no more (http:// only on this machine: it would send the token in clear)") // not shown: it may hold a token
 	must(!strings.HasPrefix(c.GitLabTokenSecret, "glpat-"), "GITLAB_TOKEN_SECRET must be the id of the secret that holds the token, not the token")
 	must(!strings.HasPrefix(c.GitLabTokenParameter, "glpat-"), "GITLAB_TOKEN_PARAMETER must be the name of the parameter that holds the token, not the token")
+	c.gitLabCAs, err = authorities(c.GitLabCAFile)
+	must(err == nil, "%v", err)
 	faults = append(faults, c.paceFaults(strings.Join(faults, " "))...)
 	_, err = c.journalAt()
 	must(err == nil, "%v", err)

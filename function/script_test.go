@@ -114,6 +114,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"web-page":       webPage,
 		"pass":           passTime,
 		"fill":           fillFile,
+		"self-hosted":    selfHosted,
 	} {
 		all[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			if neg {

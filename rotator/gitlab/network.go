@@ -40,10 +40,11 @@ func network(authorities []byte) (http.RoundTripper, error) {
 }
 
 // proxyOf is the proxy for a request, by the environment. The error of one that is no
-// URL would show it, and with it perhaps a password.
+// URL would show it, and with it perhaps a password; some that are none are read as
+// http://http://… all the same.
 func proxyOf(req *http.Request) (*url.URL, error) {
 	proxy, err := http.ProxyFromEnvironment(req)
-	if err != nil {
+	if err != nil || proxy != nil && strings.HasPrefix(proxy.Path, "//") {
 		return nil, &proxyError{}
 	}
 	return proxy, nil
@@ -82,9 +83,9 @@ func (e *proxyError) about(host string) string {
 	case e.status == http.StatusProxyAuthRequired:
 		return said + ": put its user and password into HTTPS_PROXY (http://USER:PASSWORD@" + e.host + ")" + around
 	case e.status >= 500:
-		return said + ", which it cannot reach: check GITLAB_URL and what the proxy resolves" + around
+		return said + ": it does not reach that host; check GITLAB_URL" + around
 	}
-	return said + ", to which it lets nobody through: let it be allowed there" + around
+	return said + ": it does not let requests through to that host; let it be allowed there" + around
 }
 
 // hostname is a host without its port, as NO_PROXY wants it.

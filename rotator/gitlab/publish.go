@@ -88,7 +88,7 @@ func (c *Client) write(ctx context.Context, p rotator.Place, before rotator.Vari
 		return nil, errors.New("GitLab answered with another variable than the one that was to be written: look at the variables of this name in all scopes, and correct them")
 	}
 	if !describes(resp) { // applied, and so no refusal
-		return nil, errors.New(c.noDescriptions())
+		return nil, errors.New("it was written, but " + c.noDescriptions(""))
 	}
 	return resp, nil
 }

@@ -106,19 +106,19 @@ func (c *Client) stampless(ctx context.Context, rows int, described bool) string
 	if described {
 		return ""
 	}
-	more := ""
+	which := ""
 	if rows == 0 {
 		is, err := c.version(ctx)
 		if err != nil || !is.known() || is.atLeast(descriptionsSince) {
 			return ""
 		}
-		more = " (it is GitLab " + is.text + ")"
+		which = ", which is GitLab " + is.text + ","
 	}
-	return c.noDescriptions() + more
+	return c.noDescriptions(which)
 }
 
-func (c *Client) noDescriptions() string {
-	return fmt.Sprintf("%s keeps no descriptions of variables, which are to say what key they hold: GitLab %s is the oldest that can be rotated for; upgrade it", c.host, descriptionsSince)
+func (c *Client) noDescriptions(which string) string {
+	return fmt.Sprintf("%s%s keeps no descriptions of variables, and they are to say which key a variable holds: GitLab %s is the oldest that can be rotated for; upgrade it", c.host, which, descriptionsSince)
 }
 
 // describes tells whether a reply, of one variable or of several, has descriptions, be

@@ -29,12 +29,13 @@ type oldGitLab struct {
 	next    http.Handler
 }
 
-// knows tells whether the release is of a version or newer.
+// knows tells whether the release is of a version or newer. One that has no number, as
+// a nightly build, is the newest.
 func (o oldGitLab) knows(major, minor int) bool {
 	parts := strings.SplitN(o.version, ".", 3)
-	have, _ := strconv.Atoi(parts[0])
+	have, err := strconv.Atoi(parts[0])
 	if len(parts) < 2 || have != major {
-		return have > major
+		return err != nil || have > major
 	}
 	have, _ = strconv.Atoi(parts[1])
 	return have >= minor
