@@ -27,6 +27,12 @@ package sandbox
 //	pipeline                                                          the pipeline's status is; without an
 //	                                                                  environment a blocked pipeline is waited for
 //	deployments are read by a Reporter and up      gitlabEndpoints    the token is a Maintainer's
+//	pipeline schedules and the CI file are read    lookingEndpoints   the token is a Maintainer's; what cannot be
+//	by a Reporter and up                                              read is said
+//	the variables of a schedule are left out for   showSchedule       what is not shown is said not to be seen
+//	who may not read them
+//	of two scopes with wildcards that mean an      closeness          which of them wins is said to be unknown
+//	environment the longer one is closer
 //	a 404 says "404 Not found", or otherwise       findJob and other  any 404 that is GitLab's (JSON) is one
 //	the deployment of a skipped job is skipped     deployment.status  every status but success, created, running
 //	                                                                  and blocked counts as none
