@@ -320,6 +320,10 @@ func TestEveryFailureHasASentenceThatSaysWhatToDo(t *testing.T) {
 			answer{status: 301, header: map[string]string{"Location": "https://git.example.com/gitlab/api/v4/projects/4711/pipelines?page=1"}},
 			[]string{"set GITLAB_URL to https://git.example.com/gitlab"},
 		},
+		"redirect to another call": {
+			answer{status: 302, header: map[string]string{"Location": "https://git.example.com/api/v4/user"}},
+			[]string{"redirects to https://git.example.com/api/v4/user: check GITLAB_URL, which must name GitLab itself"},
+		},
 		"redirect to nowhere": {answer{status: 301}, []string{"redirects to nowhere"}},
 		"500":                 {answer{status: 500, body: `{"message":"500 Internal Server Error"}`}, []string{"500 Internal Server Error: GitLab is down or overloaded; try again later"}},
 		"503 page":            {answer{status: 503, body: "<html>", header: html}, []string{"503 Service Unavailable with a web page (text/html)", "of a proxy or load balancer in front of it: GitLab is down or overloaded"}},

@@ -18,11 +18,10 @@ import (
 // HTTPS_PROXY and NO_PROXY, but that authorities are trusted besides the system's, and
 // that a proxy that lets nobody through is told from GitLab.
 func network(authorities []byte) (http.RoundTripper, error) {
-	usual, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return http.DefaultTransport, nil // somebody's own, who knows
+	t := &http.Transport{}
+	if usual, ok := http.DefaultTransport.(*http.Transport); ok {
+		t = usual.Clone()
 	}
-	t := usual.Clone()
 	t.Proxy = proxyOf
 	t.OnProxyConnectResponse = connected
 	if len(authorities) == 0 {

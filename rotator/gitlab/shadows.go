@@ -249,7 +249,7 @@ func (c *Client) scheduleShadows(ctx context.Context, a audience) ([]string, err
 	reads := 0
 	for _, s := range list {
 		switch {
-		case !s.Active || a.Ref != "" && shortRef(s.Ref) != a.Ref:
+		case a.Ref != "" && shortRef(s.Ref) != a.Ref:
 			continue
 		case reads == scheduleReads:
 			unread = append(unread, a.schedule(s))

@@ -126,12 +126,28 @@ func TestAScopeMeansTheEnvironmentsThatItsWildcardsStandFor(t *testing.T) {
 		scope, environment string
 		want               bool
 	}{
-		{"*", "", true}, {"*", "production", true}, {"production", "", false}, {"pro*", "", false},
-		{"production", "production", true}, {"production", "Production", false}, {"production", "production-eu", false},
-		{"review/*", "review/app", true}, {"review/*", "review/", true}, {"review/*", "review", false},
-		{"*/app", "review/app", true}, {"r*w/*p", "review/app", true}, {"a*a", "a", false}, {"a*a", "aa", true},
-		{"a*b*c", "aXbYc", true}, {"a*b*c", "acb", false}, {"*b*b*", "b", false}, {"*b*b*", "bb", true},
-		{"a.c", "abc", false}, {"a%", "abc", false}, {"a_c", "abc", false}, {"**", "x", true},
+		{"*", "", true},
+		{"*", "production", true},
+		{"production", "", false},
+		{"pro*", "", false},
+		{"production", "production", true},
+		{"production", "Production", false},
+		{"production", "production-eu", false},
+		{"review/*", "review/app", true},
+		{"review/*", "review/", true},
+		{"review/*", "review", false},
+		{"*/app", "review/app", true},
+		{"r*w/*p", "review/app", true},
+		{"a*a", "a", false},
+		{"a*a", "aa", true},
+		{"a*b*c", "aXbYc", true},
+		{"a*b*c", "acb", false},
+		{"*b*b*", "b", false},
+		{"*b*b*", "bb", true},
+		{"a.c", "abc", false},
+		{"a%", "abc", false},
+		{"a_c", "abc", false},
+		{"**", "x", true},
 	} {
 		if got := inScope(c.scope, c.environment); got != c.want {
 			t.Errorf("%q means %q: %v", c.scope, c.environment, got)
