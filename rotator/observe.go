@@ -207,21 +207,22 @@ func (u *run) lookIfQuiet(ctx context.Context) error {
 	return nil
 }
 
-// lookBefore is the preflight. With a fault the rest need not be looked at.
+// lookBefore is the preflight.
 func (u *run) lookBefore(ctx context.Context) error {
 	if u.seen.preflight != nil || u.seen.quiet {
 		return nil
 	}
 	p, err := u.Destination.Preflight(ctx, u.request)
 	u.seen.preflight = &p
-	if len(faultsIn(p.Checks)) > 0 {
-		u.seen.published = nil // why it cannot be read is among them
+	u.seen.published = nil
+	if p.Published != nil {
+		u.sawPublished(p.Published)
 	}
 	return err
 }
 
 func (u *run) lookAtPublished(ctx context.Context) error {
-	if u.seen.published != nil || len(faultsIn(valueOr(u.seen.preflight).Checks)) > 0 {
+	if u.seen.published != nil || u.seen.preflight != nil { // which says why it was not read
 		return nil
 	}
 	places := u.request.Places()
@@ -230,13 +231,17 @@ func (u *run) lookAtPublished(ctx context.Context) error {
 		all = make([]Published, len(places))
 		all[0].Faults, err = []string{err.Error()}, nil
 	}
+	u.sawPublished(all)
+	return err
+}
+
+func (u *run) sawPublished(all []Published) {
 	for i := range all {
 		if !isAccessKeyID(all[i].KeyID.Value) {
 			all[i].KeyID.Value = "" // whatever it is, swapped names may have made it a secret
 		}
 	}
 	u.seen.published, u.seen.publishedAt = &all, time.Now()
-	return err
 }
 
 func (u *run) lookAtDeployment(ctx context.Context) error {

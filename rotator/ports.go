@@ -161,8 +161,9 @@ const (
 
 // Destination is where pairs are published.
 type Destination interface {
-	// Preflight reads everything that could keep a rotation from succeeding. What
-	// a person can mend is a fault, in words; an error means that it could not look.
+	// Preflight reads everything that could keep a rotation from succeeding, what is
+	// published among it, and what jobs would get instead of it. What a person can mend
+	// is a fault or a warning, in words; an error means that it could not look.
 	// That what is live cannot be deployed again is told apart: there may be a fallback.
 	Preflight(ctx context.Context, r Request) (Preflight, error)
 	// Read tells what is published at each place, and where else in their projects and
@@ -202,6 +203,9 @@ type Preflight struct {
 	// ReadOnly: the token may look (plan) but not rotate.
 	ReadOnly bool
 	Turns    []TurnPreflight // of Request.Turns, as far as they were looked at
+	// Published is what Read tells of the request's places; nil when a fault kept it from
+	// being read.
+	Published []Published
 }
 
 // TurnPreflight is what was found about one redeploy.

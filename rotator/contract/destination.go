@@ -481,7 +481,11 @@ func destinationPreflight(t *testing.T, open func(testing.TB) DestinationFixture
 			if len(faults) > 0 {
 				return
 			}
-			want := rotator.Preflight{Checks: got.Checks, ReadOnly: c.readOnly, Turns: []rotator.TurnPreflight{c.want}}
+			want := rotator.Preflight{Checks: got.Checks, ReadOnly: c.readOnly, Turns: []rotator.TurnPreflight{c.want}, Published: got.Published}
+			read := f.read(t)
+			if read.At = got.Published[0].At; !cmp.Equal([]rotator.Published{read}, got.Published) {
+				t.Errorf("it saw %+v, which reads %+v", got.Published, read)
+			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -21,32 +21,33 @@ const variablePages = 100
 // Read tells what is published. It costs one call for every 100 variables of each
 // project and group, and for one that has none another, the first time. A token that may not read variables is rotator.ErrRefused.
 func (c *Client) Read(ctx context.Context, places []rotator.Place) ([]rotator.Published, error) {
-	all := make([]rotator.Published, len(places))
-	read := map[string]bool{}
-	for _, p := range places {
-		if read[p.Owner()] {
-			continue
-		}
-		read[p.Owner()] = true
-		rows, described, at, err := c.rows(ctx, p)
-		if err != nil {
-			return nil, fmt.Errorf("reading the variables of %s: %w", p.Owner(), err)
-		}
-		first := true
-		for i, q := range places {
-			if q.Owner() == p.Owner() {
-				all[i] = sorted(rows, q, at)
-				if first {
-					all[i].Elsewhere = elsewhere(rows, places, q.Owner())
-				}
-				if fault := c.stampless(ctx, len(rows), described); first && fault != "" {
-					all[i].Faults = append(all[i].Faults, fault)
-				}
-				first = false
+	published, _, err := c.readAll(ctx, places)
+	return published, err
+}
+
+// readAll reads each project and group once. rows are all their variables, by owner.
+func (c *Client) readAll(ctx context.Context, places []rotator.Place) (all []rotator.Published, rows map[string][]*gitlab.ProjectVariable, err error) {
+	all = make([]rotator.Published, len(places))
+	rows = map[string][]*gitlab.ProjectVariable{}
+	times := map[string]time.Time{}
+	for i, p := range places {
+		owner := p.Owner()
+		if _, read := rows[owner]; !read {
+			list, described, at, err := c.rows(ctx, p)
+			if err != nil {
+				return nil, nil, fmt.Errorf("reading the variables of %s: %w", owner, err)
+			}
+			rows[owner], times[owner] = list, at
+			all[i].Elsewhere = elsewhere(list, places, owner)
+			if fault := c.stampless(ctx, len(list), described); fault != "" {
+				all[i].Faults = append(all[i].Faults, fault)
 			}
 		}
+		found := sorted(rows[owner], p, times[owner])
+		found.Elsewhere, found.Faults = all[i].Elsewhere, append(found.Faults, all[i].Faults...)
+		all[i] = found
 	}
-	return all, nil
+	return all, rows, nil
 }
 
 // rows are all variables of the project or group of a place, whether they have

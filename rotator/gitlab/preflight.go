@@ -33,9 +33,10 @@ func (p *preflight) fault(name, format string, args ...any) {
 	p.note(name, rotator.CheckFault, format, args...)
 }
 
-// Preflight looks at the token, the projects and the refs, in three calls (four when
-// the ref is a tag). What is to be deployed again costs four more, with its ref for
-// that of a pipeline; a group two. What concerns the variables is for Read to tell.
+// Preflight looks at the token, the project and the ref, its variables and schedules, in
+// five calls (six when the ref is a tag), and one more for each schedule on the ref. What
+// is to be deployed again costs four more, with its ref for that of a pipeline; a group
+// one, and one for each of its projects that is redeployed.
 func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
 	turns := r.Turns()
 	pre := preflight{projects: map[int64]*gitlab.Project{}}
@@ -56,6 +57,11 @@ func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Pref
 			continue // which is told
 		}
 		if err := c.lookAtTurn(ctx, &pre, i, t, r.Places()[t.Target]); err != nil {
+			return rotator.Preflight{}, err
+		}
+	}
+	if len(pre.Found(rotator.CheckFault)) == 0 {
+		if err := c.lookAtVariables(ctx, &pre, r); err != nil {
 			return rotator.Preflight{}, err
 		}
 	}
@@ -94,6 +100,13 @@ func (c *Client) lookAtTarget(ctx context.Context, pre *preflight, target int, t
 
 // lookAtTurn looks at what one redeploy needs.
 func (c *Client) lookAtTurn(ctx context.Context, pre *preflight, i int, t rotator.Turn, place rotator.Place) error {
+	if len(t.Inputs) > 0 {
+		if fault, err := c.needsInputs(ctx); err != nil {
+			return err
+		} else if fault != "" {
+			pre.fault("inputs", "%s", fault)
+		}
+	}
 	pre.Turns[i].Ref = t.Ref
 	if t.Ref == "" {
 		pre.Turns[i].Ref = pre.projects[t.ProjectID].DefaultBranch

@@ -26,11 +26,11 @@ func TestBelowAPathListsGoThroughAllPagesAndWritesArrive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		read, err := c.Read(t.Context(), s.Service.Place)
+		read, err := readOne(t.Context(), c, s.Service.Place)
 		if err != nil || read.KeyID.Value != s.Key.ID || len(read.Elsewhere) != 1 {
 			t.Fatalf("%q: %+v, %v", end, read, err)
 		}
-		if err := c.WriteSecret(t.Context(), s.Service.Place, read.Secret, s.Key); err != nil {
+		if err := writeSecret(t.Context(), c, s.Service.Place, read.Secret, s.Key); err != nil {
 			t.Errorf("%q: %v", end, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"credential-rotator/rotator"
 	"credential-rotator/test/sandbox"
 )
 
@@ -88,11 +89,11 @@ func TestAReleaseThatCannotBeAskedIsNotTakenForAny(t *testing.T) {
 func TestAVariableThatWasWrittenWithoutItsStampIsNoSuccess(t *testing.T) {
 	s := sandbox.NewScene(sandbox.Options{})
 	c := inside(t, sandbox.OldGitLab("16.1.0", s.GitLab()), s.Token)
-	read, err := c.Read(t.Context(), s.Service.Place)
-	if err != nil || len(read.Faults) != 1 || !strings.Contains(read.Faults[0], "16.2 is the oldest") {
-		t.Fatalf("%q, %v", read.Faults, err)
+	read, err := c.Read(t.Context(), []rotator.Place{s.Service.Place})
+	if err != nil || len(read[0].Faults) != 1 || !strings.Contains(read[0].Faults[0], "16.2 is the oldest") {
+		t.Fatalf("%+v, %v", read, err)
 	}
-	err = c.WriteSecret(t.Context(), s.Service.Place, read.Secret, s.CreateKey("svc-billing", 0))
+	_, err = c.Write(t.Context(), s.Service.Place, rotator.PartSecret, read[0].Secret, s.CreateKey("svc-billing", 0))
 	if err == nil || !strings.Contains(err.Error(), "it was written, but "+c.host+" keeps no descriptions of variables") {
 		t.Error(err)
 	}

@@ -424,7 +424,14 @@ func (p *Ports) Preflight(ctx context.Context, r rotator.Request) (rotator.Prefl
 			return rotator.Preflight{}, err
 		}
 	}
-	return out, nil
+	if len(out.Found(rotator.CheckFault)) > 0 {
+		return out, nil
+	}
+	var err error
+	if out.Published, err = p.Read(ctx, r.Places()); errors.Is(err, rotator.ErrRefused) {
+		out.Checks, err = append(out.Checks, fault("%v", err)), nil
+	}
+	return out, err
 }
 
 func fault(format string, args ...any) rotator.Check {

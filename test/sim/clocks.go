@@ -37,6 +37,14 @@ func (c clocks) List(ctx context.Context, user string) ([]rotator.AccessKey, err
 	return keys, err
 }
 
+func (c clocks) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
+	p, err := c.Ports.Preflight(ctx, r)
+	for i := range p.Published {
+		p.Published[i].At = shifted(p.Published[i].At, -gitlabBehind)
+	}
+	return p, err
+}
+
 func (c clocks) Read(ctx context.Context, places []rotator.Place) ([]rotator.Published, error) {
 	all, err := c.Ports.Read(ctx, places)
 	for i := range all {

@@ -1,0 +1,101 @@
+package gitlab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
+	"credential-rotator/rotator"
+)
+
+// lookAtVariables reads what is published, and looks whether the jobs of each turn would
+// get it.
+func (c *Client) lookAtVariables(ctx context.Context, pre *preflight, r rotator.Request) error {
+	places := r.Places()
+	published, rows, err := c.readAll(ctx, places)
+	if errors.Is(err, rotator.ErrRefused) {
+		pre.fault("variables", "%v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pre.Published = published
+	for i, t := range r.Turns() {
+		if t.Redeploy == rotator.RedeployNone || pre.projects[t.ProjectID] == nil {
+			continue
+		}
+		place := places[t.Target]
+		if err := c.lookAtReach(ctx, pre, i, t, places, uncovered(rows[place.Owner()], places, place)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// uncovered are the variables of a place's owner, but for those that the same pair is
+// published to: they are other places of the request.
+func uncovered(rows []*gitlab.ProjectVariable, places []rotator.Place, of rotator.Place) []*gitlab.ProjectVariable {
+	return slices.DeleteFunc(slices.Clone(rows), func(row *gitlab.ProjectVariable) bool {
+		return slices.ContainsFunc(places, func(p rotator.Place) bool {
+			return p != of && p.Owner() == of.Owner() && p.EnvironmentScope == row.EnvironmentScope && slices.Contains(p.Variables(), row.Key)
+		})
+	})
+}
+
+// lookAtReach finds what jobs of a turn would get instead of what is published.
+func (c *Client) lookAtReach(ctx context.Context, pre *preflight, i int, t rotator.Turn, places []rotator.Place, rows []*gitlab.ProjectVariable) error {
+	place := places[t.Target]
+	project, turn := pre.projects[t.ProjectID], pre.Turns[i]
+	a := audience{
+		ProjectID: t.ProjectID, WebURL: project.WebURL, Names: place.Variables(), Scope: place.EnvironmentScope, Settings: projectSettings(rows),
+		Environment: t.Environment, Ref: turn.Ref, Protected: turn.RefProtected, CIFile: true,
+	}
+	slices.Reverse(a.Names) // the key id first, as people look for it
+	if turn.LiveRef != "" {
+		a.Ref, a.Protected = turn.LiveRef, turn.LiveRefProtected
+	}
+	found, err := c.shadows(ctx, a)
+	if err != nil {
+		return err
+	}
+	if place.GroupID != 0 {
+		more, err := c.lookAtHeir(ctx, pre, t, places, a, project)
+		if err != nil {
+			return err
+		}
+		found = append(found, more...)
+	}
+	called := fmt.Sprintf("jobs of project %d get the new key", t.ProjectID)
+	if t.Environment != "" {
+		called = fmt.Sprintf("jobs of %s of project %d get the new key", t.Environment, t.ProjectID)
+	}
+	for _, warning := range found {
+		pre.note(called, rotator.CheckWarning, "%s", warning)
+	}
+	if len(found) == 0 {
+		pre.note(called, rotator.CheckOK, "no schedule and no closer scope has other ones")
+	}
+	return nil
+}
+
+// lookAtHeir looks at the variables of a project that gets those of a group: its own
+// outrank them, and may hold the same key.
+func (c *Client) lookAtHeir(ctx context.Context, pre *preflight, t rotator.Turn, places []rotator.Place, a audience, project *gitlab.Project) ([]string, error) {
+	itself := rotator.Place{ProjectID: t.ProjectID}
+	own, _, _, err := c.rows(ctx, itself)
+	if errors.Is(err, rotator.ErrRefused) {
+		return []string{fmt.Sprintf("the variables of project %d cannot be read (%v), and its own outrank the group's: look there", t.ProjectID, err)}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the variables of project %d: %w", t.ProjectID, err)
+	}
+	for _, h := range elsewhere(own, places, itself.Owner()) {
+		h.Variable += fmt.Sprintf(" of project %d", t.ProjectID)
+		pre.Published[t.Target].Elsewhere = append(pre.Published[t.Target].Elsewhere, h)
+	}
+	return heirShadows(a, []heir{{Name: "project " + project.PathWithNamespace, WebURL: project.WebURL, Settings: projectSettings(own)}}), nil
+}
