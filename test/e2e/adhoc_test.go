@@ -171,7 +171,7 @@ func (a *adhoc) press() told {
 	for name, value := range a.settings {
 		args = append(args, "--variable", name+"="+value)
 	}
-	out := colours.ReplaceAllString(ciLocal(a.t, a.dir, append(args, "rotate-aws-key")...), "")
+	out := ciLocal(a.t, a.dir, append(args, "rotate-aws-key")...)
 	a.holdsNoSecret("the job's log", out)
 	if token := a.settings["GITLAB_OIDC_TOKEN"]; token != "" && strings.Contains(out, token) {
 		a.t.Errorf("the job's log holds the ID token:\n%s", out)
@@ -181,15 +181,16 @@ func (a *adhoc) press() told {
 		a.t.Fatalf("the job did not run to its end:\n%s", out)
 	}
 	code, _ := strconv.Atoi(end[1]) // none is 0
-	a.t.Logf("%s", said(out))
-	return told{said(out), code}
+	log := said("rotate-aws-key", out)
+	a.t.Logf("%s", log)
+	return told{log, code}
 }
 
-// said is what the job printed.
-func said(out string) string {
+// said is what a job printed.
+func said(job, out string) string {
 	var b strings.Builder
 	for line := range strings.Lines(out) {
-		if text, ok := strings.CutPrefix(line, "rotate-aws-key > "); ok {
+		if text, ok := strings.CutPrefix(line, job+" > "); ok {
 			b.WriteString(text)
 		}
 	}
@@ -240,22 +241,14 @@ deploy:
 	}
 }
 
-// ciLocal runs gitlab-ci-local in a project with nothing of AWS or CI in its environment, and
-// returns all that it printed.
+// ciLocal runs gitlab-ci-local in a project, and returns all that it printed.
 func ciLocal(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "gitlab-ci-local", args...)
-	cmd.Dir, cmd.WaitDelay = dir, time.Second
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "AWS_") && !strings.HasPrefix(v, "CI") && !strings.HasPrefix(v, "GITLAB") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	out, err := cmd.CombinedOutput()
+	out, err := localCI(t.Context(), dir, args...)
 	if err != nil {
-		t.Fatalf("gitlab-ci-local: %v\n%s", err, out)
+		t.Fatalf("%v\n%s", err, out)
 	}
-	return string(out)
+	return out
 }
 
 func requireAdhoc(t *testing.T) {

@@ -116,9 +116,9 @@ func (s *stage) madeKeys() []string {
 }
 
 // cleanWrites are the writes of a rotation that nothing disturbs.
-func cleanWrites(t *testing.T, c *cloud, run func(*testing.T, *stage) target) []string {
+func cleanWrites(s *stage, run func(*testing.T, *stage) target) []string {
+	t := s.t
 	t.Helper()
-	s := newStage(t, c, "svc-clean")
 	if a := run(t, s).run(t, s.event(true)); a.Status != rotator.StatusRotated {
 		t.Fatalf("a clean rotation: %s\n%s", a.raw, s.trace())
 	}
@@ -159,7 +159,7 @@ func (s *stage) die(p target, d death) {
 func TestTheCommandMayDieAtAnyWrite(t *testing.T) {
 	t.Parallel()
 	cloud := newCloud(t)
-	writes := cleanWrites(t, cloud, func(t *testing.T, s *stage) target { return newCommand(t, s) })
+	writes := cleanWrites(newStage(t, cloud, "svc-clean"), func(t *testing.T, s *stage) target { return newCommand(t, s) })
 	t.Logf("a clean rotation writes:\n%s", strings.Join(writes, "\n"))
 	for _, d := range deaths(writes) {
 		t.Run(d.name(), func(t *testing.T) {
@@ -175,38 +175,50 @@ func TestTheCommandMayDieAtAnyWrite(t *testing.T) {
 	}
 }
 
-// Under Lambda the lease of a dead run lasts, so all die first and go on together.
+// dead is a function that died at a write.
+type dead struct {
+	stage *stage
+	run   function
+}
+
+// Under Lambda the lease of a dead run lasts, so all die first and go on together: those
+// that redeploy by a pipeline, and those that deploy again what is live.
 func TestTheFunctionMayDieAtAnyWrite(t *testing.T) {
 	t.Parallel()
-	cloud := newCloud(t)
-	writes := cleanWrites(t, cloud, func(t *testing.T, s *stage) target { return newFunction(t, s) })
-	t.Logf("a clean rotation writes:\n%s", strings.Join(writes, "\n"))
-	type dead struct {
-		death
-		stage *stage
-		run   function
-	}
 	var all []dead
-	busy := 0
-	for _, d := range deaths(writes) {
-		s := newStage(t, cloud, d.name())
-		f := newFunction(t, s)
-		s.die(f, d)
-		all = append(all, dead{d, s, f})
-		switch a := f.run(t, s.event(false)); a.Status {
-		case rotator.StatusBusy:
-			busy++
-		case rotator.StatusNotDue: // nothing had begun, or all was done
-		default:
-			t.Errorf("died %s write %d, and the next run is %s", d.when, d.write, a.raw)
-		}
-	}
-	if busy < len(all)/2 {
-		t.Errorf("of %d runs after a death only %d found the lease taken", len(all), busy)
-	}
+	all = append(all, functionsDie(t, "a pipeline", newStage)...)
+	all = append(all, functionsDie(t, "what is live", func(t *testing.T, c *cloud, user string) *stage {
+		return newShop(t, c, user).stage
+	})...)
 	time.Sleep(runTimeout + leaseAfterDeadline)
 	for _, d := range all {
 		d.stage.converge(d.run)
 		d.stage.isRotatedFrom(d.stage.first)
 	}
+}
+
+// functionsDie has one function die on either side of every write of a rotation.
+func functionsDie(t *testing.T, name string, open func(*testing.T, *cloud, string) *stage) (all []dead) {
+	t.Helper()
+	cloud := newCloud(t)
+	writes := cleanWrites(open(t, cloud, "svc-clean"), func(t *testing.T, s *stage) target { return newFunction(t, s) })
+	t.Logf("redeploying by %s, a clean rotation writes:\n%s", name, strings.Join(writes, "\n"))
+	busy := 0
+	for _, d := range deaths(writes) {
+		s := open(t, cloud, d.name())
+		f := newFunction(t, s)
+		s.die(f, d)
+		all = append(all, dead{s, f})
+		switch a := f.run(t, s.event(false)); a.Status {
+		case rotator.StatusBusy:
+			busy++
+		case rotator.StatusNotDue: // nothing had begun, or all was done
+		default:
+			t.Errorf("redeploying by %s it died %s write %d, and the next run is %s", name, d.when, d.write, a.raw)
+		}
+	}
+	if busy < len(all)/2 {
+		t.Errorf("redeploying by %s, of %d runs after a death only %d found the lease taken", name, len(all), busy)
+	}
+	return all
 }

@@ -132,8 +132,11 @@ type stage struct {
 	gitlab *sandbox.World
 	wire   *Wire
 	user   string
+	scope  string   // of the variables; "": each is there once
+	asks   string   // fields of its request, JSON, besides the user, the project and force
 	first  string   // the key id that is published at the beginning
 	env    []string // of the program
+	also   func()   // what else has to be so when it is rotated
 
 	mu       sync.Mutex
 	torn     bool     // between the two writes of a pair
@@ -142,17 +145,26 @@ type stage struct {
 
 func newStage(t *testing.T, c *cloud, user string) *stage {
 	t.Helper()
-	s := &stage{t: t, cloud: c, wire: &Wire{}, user: user}
+	s := &stage{t: t, cloud: c, wire: &Wire{}, user: user, asks: `"environment":"production"`}
 	key := c.addUser(t, user)
-	s.first = key.AccessKeyID
 	s.gitlab = sandbox.New(sandbox.Options{Deploy: s.deploy})
 	t.Cleanup(s.gitlab.Close)
 	s.gitlab.AddProject(sandbox.Project{ID: projectID, Path: "shop/billing", Pipeline: []sandbox.JobSpec{{Name: "deploy", Environment: "production"}}})
 	s.gitlab.SetVariable(projectID, sandbox.Variable{Key: "AWS_ACCESS_KEY_ID", Value: key.AccessKeyID, Masked: true})
 	s.gitlab.SetVariable(projectID, sandbox.Variable{Key: "AWS_SECRET_ACCESS_KEY", Value: key.SecretAccessKey, Masked: true})
+	s.connect(key)
+	return s
+}
+
+// connect puts the wire between the program and a cloud and a GitLab that are as they are
+// to be at the beginning, with a key published.
+func (s *stage) connect(key aws.Credentials) {
+	s.t.Helper()
+	t, c := s.t, s.cloud
+	s.first = key.AccessKeyID
 	token := s.gitlab.AddToken(sandbox.Token{Name: "rotator", Scopes: []string{"api"}, Roles: map[int64]int{projectID: sandbox.Maintainer}})
 	if _, err := secretsmanager.NewFromConfig(c.Admin()).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
-		Name: aws.String("gitlab/" + user), SecretString: aws.String(`{"token":"` + token + `"}`),
+		Name: aws.String("gitlab/" + s.user), SecretString: aws.String(`{"token":"` + token + `"}`),
 	}); err != nil {
 		t.Fatalf("storing the token: %v", err)
 	}
@@ -168,14 +180,13 @@ func newStage(t *testing.T, c *cloud, user string) *stage {
 		"AWS_ACCESS_KEY_ID="+c.self.AccessKeyID,
 		"AWS_SECRET_ACCESS_KEY="+c.self.SecretAccessKey,
 		"GITLAB_URL="+s.wire.GitLab(t, front.URL),
-		"GITLAB_TOKEN_SECRET=gitlab/"+user,
+		"GITLAB_TOKEN_SECRET=gitlab/"+s.user,
 		"EVENT_BUS=default",
 		"RUN_TIMEOUT="+runTimeout.String(),
 		"LOG_LEVEL=debug",
 	)
 	s.wire.AfterEach(s.pairWorks)
 	t.Cleanup(s.callsHoldNoSecret)
-	return s
 }
 
 // shortened are the waits of a test.
@@ -232,7 +243,7 @@ func (s *stage) holdsNoSecret(what, text string) {
 }
 
 func (s *stage) variable(name string) string {
-	v, _ := s.gitlab.Variable(projectID, name, "*")
+	v, _ := s.gitlab.Variable(projectID, name, s.scope)
 	return v.Value
 }
 
@@ -272,6 +283,9 @@ func (s *stage) isRotatedFrom(old string) {
 	if got := s.lastDeployed(); got != now {
 		s.t.Errorf("deployed is %s, published %s", got, now)
 	}
+	if s.also != nil {
+		s.also()
+	}
 	if s.t.Failed() {
 		s.t.Log(s.trace())
 	}
@@ -296,7 +310,7 @@ func (s *stage) trace() string {
 
 // event is a request for the stage's service.
 func (s *stage) event(force bool) []byte {
-	return fmt.Appendf(nil, `{"user":%q,"project_id":%d,"environment":"production","force":%t}`, s.user, projectID, force)
+	return fmt.Appendf(nil, `{"user":%q,"project_id":%d,%s,"force":%t}`, s.user, projectID, s.asks, force)
 }
 
 // answer is what a run gave.

@@ -120,7 +120,7 @@ func (w *Wire) Leak(text string) string {
 			"plain":       secret,
 			"JSON":        strings.Trim(string(quoted), `"`),
 			"URL-encoded": url.QueryEscape(secret),
-			"base64":      base64.StdEncoding.EncodeToString([]byte(secret)),
+			"base64":      base64.StdEncoding.EncodeToString([]byte(secret[:len(secret)/3*3])), // whatever follows it
 			"hex":         hex.EncodeToString([]byte(secret)),
 		} {
 			if strings.Contains(text, form) {

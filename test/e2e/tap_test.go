@@ -163,11 +163,13 @@ func TestTheProgramDiesAtTheNthWriteOnTheGivenSide(t *testing.T) {
 func TestLeaksAreFoundInDisguise(t *testing.T) {
 	wire := &Wire{}
 	wire.Remember(`wJalr/XUtn+FEMI"K7`)
+	wire.Remember("wJalrXUtnF")
 	for name, text := range map[string]string{
-		"plain":       `it is wJalr/XUtn+FEMI"K7.`,
-		"JSON":        `{"a":"wJalr/XUtn+FEMI\"K7"}`,
-		"URL-encoded": `a=wJalr%2FXUtn%2BFEMI%22K7&b`,
-		"base64":      `d0phbHIvWFV0bitGRU1JIks3`,
+		"plain":                       `it is wJalr/XUtn+FEMI"K7.`,
+		"JSON":                        `{"a":"wJalr/XUtn+FEMI\"K7"}`,
+		"URL-encoded":                 `a=wJalr%2FXUtn%2BFEMI%22K7&b`,
+		"base64":                      `d0phbHIvWFV0bitGRU1JIks3`,
+		"with a line's end behind it": `d0phbHJYVXRuRgo=`,
 	} {
 		if wire.Leak(text) == "" {
 			t.Errorf("%s: not found", name)

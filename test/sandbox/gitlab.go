@@ -198,7 +198,7 @@ func (p *project) ref(name string) (Ref, bool) {
 	return ref, true
 }
 
-// sha is the commit that a ref is at.
+// sha is the commit that a ref is at now. A pipeline stays at that of when it was made.
 func (p *project) sha(ref string) string {
 	if r, ok := p.ref(ref); ok && r.SHA != "" {
 		return r.SHA

@@ -152,12 +152,11 @@ func (r *request) branch(ref Ref) object {
 	return object{
 		"name": ref.Name, "merged": false, "protected": ref.Protected, "default": ref.Name == r.project.DefaultBranch,
 		"developers_can_push": false, "developers_can_merge": false, "can_push": true,
-		"web_url": r.w.webURL(r.project, "tree/%s", ref.Name), "commit": r.project.commit(ref.Name),
+		"web_url": r.w.webURL(r.project, "tree/%s", ref.Name), "commit": commit(r.project.sha(ref.Name)),
 	}
 }
 
-func (p *project) commit(ref string) object {
-	sha := p.sha(ref)
+func commit(sha string) object {
 	return object{"id": sha, "short_id": sha[:8], "title": "Sell more"}
 }
 
@@ -180,7 +179,7 @@ func showTag(r *request) (any, error) {
 // pipelineObject is a pipeline as lists have it.
 func (w *World) pipelineObject(pl *pipeline) object {
 	return object{
-		"id": pl.id, "iid": pl.iid, "project_id": pl.project.ID, "sha": pl.project.sha(pl.ref.Name), "ref": pl.ref.Name,
+		"id": pl.id, "iid": pl.iid, "project_id": pl.project.ID, "sha": pl.sha, "ref": pl.ref.Name,
 		"status": pl.status, "source": pl.source, "name": nil, "created_at": clock(pl.created), "updated_at": clock(pl.updated),
 		"web_url": w.webURL(pl.project, "pipelines/%d", pl.id),
 	}
@@ -211,7 +210,7 @@ func listPipelines(r *request) (any, error) {
 	for _, pl := range slices.Backward(r.w.pipelines) {
 		child := pl.source == "parent_pipeline"
 		if pl.project == r.project && child == (r.in["source"] == "parent_pipeline") && matches("source", pl.source) && matches("ref", pl.ref.Name) && matches("status", pl.status) &&
-			matches("username", pl.username) && matches("sha", pl.project.sha(pl.ref.Name)) {
+			matches("username", pl.username) && matches("sha", pl.sha) {
 			found = append(found, pl)
 		}
 	}
@@ -321,7 +320,7 @@ func (w *World) jobObject(j *job) object {
 		"id": j.id, "status": j.status, "stage": j.Stage, "name": j.Name, "ref": j.pipeline.ref.Name, "tag": j.pipeline.ref.Tag,
 		"coverage": nil, "allow_failure": j.AllowFailure, "created_at": clock(j.created), "started_at": clock(j.started),
 		"finished_at": clock(j.finished), "erased_at": nil, "duration": nil, "queued_duration": nil,
-		"user": w.userObject(j.by.userID, j.by.username), "commit": p.commit(j.pipeline.ref.Name),
+		"user": w.userObject(j.by.userID, j.by.username), "commit": commit(j.pipeline.sha),
 		"pipeline": w.pipelineObject(j.pipeline), "web_url": w.webURL(p, "jobs/%d", j.id),
 		"project": object{"ci_job_token_scope_enabled": false}, "artifacts": []any{}, "runner": nil, "tag_list": []any{},
 	}
@@ -410,7 +409,7 @@ func listDeployments(r *request) (any, error) {
 func (w *World) deploymentObject(d *deployment) object {
 	pl := d.job.pipeline
 	o := object{
-		"id": d.id, "iid": d.iid, "ref": pl.ref.Name, "sha": pl.project.sha(pl.ref.Name), "status": d.status(),
+		"id": d.id, "iid": d.iid, "ref": pl.ref.Name, "sha": pl.sha, "status": d.status(),
 		"created_at": clock(d.created), "updated_at": clock(d.updated), "user": w.userObject(pl.userID, pl.username),
 		"environment": object{"id": d.environment.id, "name": d.environment.name, "slug": d.environment.name, "external_url": nil},
 		"deployable":  w.jobObject(d.job),

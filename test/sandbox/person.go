@@ -261,6 +261,19 @@ func (w *World) QueueOutcomes(projectID int64, outcomes ...Outcome) {
 	p.outcomes = append(p.outcomes, outcomes...)
 }
 
+// Commit moves a branch or a tag on to another commit, as a push does. What was made
+// before stays where it was, and is retried there.
+func (w *World) Commit(projectID int64, ref, sha string) {
+	defer w.enter()()
+	p := w.mustProject(projectID)
+	i := slices.IndexFunc(p.Refs, func(r Ref) bool { return r.Name == ref })
+	if i < 0 {
+		must(fmt.Errorf("project %d has no ref %s", projectID, ref))
+	}
+	p.Refs = slices.Clone(p.Refs) // which is the caller's
+	p.Refs[i].SHA = sha
+}
+
 // RunPipeline starts a pipeline as somebody's push does.
 func (w *World) RunPipeline(projectID int64, ref string) (pipelineID int64) {
 	defer w.enter()()
@@ -398,6 +411,7 @@ func (w *World) CancelPipeline(pipelineID int64) {
 type Pipeline struct {
 	ID       int64
 	Ref      string
+	SHA      string
 	Source   string
 	Username string
 	Status   string
@@ -426,7 +440,7 @@ func (w *World) Pipelines(projectID int64) []Pipeline {
 		if pl.project != p {
 			continue
 		}
-		look := Pipeline{ID: pl.id, Ref: pl.ref.Name, Source: pl.source, Username: pl.username, Status: pl.status, Inputs: pl.inputs}
+		look := Pipeline{ID: pl.id, Ref: pl.ref.Name, SHA: pl.sha, Source: pl.source, Username: pl.username, Status: pl.status, Inputs: pl.inputs}
 		for _, j := range pl.jobs {
 			look.Jobs = append(look.Jobs, Job{
 				ID: j.id, Name: j.Name, Environment: j.Environment, Status: j.status, Failure: j.failure,

@@ -31,6 +31,7 @@ type JobSpec struct {
 type JobEnv struct {
 	ProjectID, PipelineID, JobID int64
 	Name, Environment, Ref       string
+	SHA                          string            // the commit of its pipeline, that of a retried job too
 	Variables                    map[string]string // as they were when it started, without files
 	Files                        map[string]string // the contents of those of type file
 	KeyID, Secret                string            // the pair among them
@@ -57,6 +58,7 @@ type pipeline struct {
 	id, iid int64
 	project *project
 	ref     Ref
+	sha     string // the commit that ref was at when it was made
 	origin
 	status   string
 	outcome  Outcome
@@ -175,7 +177,7 @@ type origin struct {
 func (w *World) newPipeline(p *project, ref Ref, from origin, outcome Outcome, specs []JobSpec) *pipeline {
 	p.pipelines++
 	pl := &pipeline{
-		id: w.id("pipeline"), iid: p.pipelines, project: p, ref: ref, origin: from,
+		id: w.id("pipeline"), iid: p.pipelines, project: p, ref: ref, sha: p.sha(ref.Name), origin: from,
 		status: "created", outcome: outcome, created: w.now, updated: w.now,
 	}
 	w.pipelines = append(w.pipelines, pl)
@@ -366,7 +368,7 @@ func (w *World) start(j *job) {
 func (j *job) environment() JobEnv {
 	e := JobEnv{
 		ProjectID: j.pipeline.project.ID, PipelineID: j.pipeline.id, JobID: j.id,
-		Name: j.Name, Environment: j.Environment, Ref: j.pipeline.ref.Name,
+		Name: j.Name, Environment: j.Environment, Ref: j.pipeline.ref.Name, SHA: j.pipeline.sha,
 		Variables: map[string]string{}, Files: map[string]string{},
 	}
 	for key, value := range j.env {

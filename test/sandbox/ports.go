@@ -487,7 +487,7 @@ func (w *World) preflightTurn(out *rotator.Preflight, i int, turn rotator.Turn, 
 // liveCommit is the commit of what is live, "" when nothing is.
 func (w *World) liveCommit(p *project, environment string) string {
 	if d := w.live(p, environment, w.seq); d != nil {
-		return p.sha(d.job.pipeline.ref.Name)
+		return d.job.pipeline.sha
 	}
 	return ""
 }

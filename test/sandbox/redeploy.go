@@ -98,7 +98,7 @@ func (p *Ports) startLive(ctx context.Context, r rotator.Redeploy) (rotator.Depl
 	case lookErr != nil:
 		return rotator.Deployment{}, errors.Join(err, lookErr)
 	case now == live:
-		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: "job " + id(live.id) + " cannot be retried: it is archived", Commit: live.pipeline.project.sha(live.pipeline.ref.Name)}
+		return rotator.Deployment{}, &rotator.CannotRedeployError{Why: "job " + id(live.id) + " cannot be retried: it is archived", Commit: live.pipeline.sha}
 	case !over(now.status):
 		return out, nil // somebody was faster
 	}

@@ -44,15 +44,19 @@ func (w *World) mayRetry(p *project, t *token, j *job) bool {
 }
 
 // outdated follows has_outdated_deployment? of GitLab
-// app/models/concerns/ci/deployable.rb. One pipeline stands for one commit: the last
-// successful deployment and those of its commit never are.
+// app/models/concerns/ci/deployable.rb: the last successful deployment and those of its
+// commit never are. Where nobody named a commit, a pipeline stands for one.
 func (w *World) outdated(p *project, j *job) bool {
 	d := w.deploymentOf(j)
 	if d == nil || over(j.status) && !p.NoRollback {
 		return false
 	}
 	last := w.live(p, j.Environment, w.seq+1)
-	return last != nil && d.id < last.id && j.pipeline != last.job.pipeline
+	return last != nil && d.id < last.id && !j.pipeline.sameCommit(last.job.pipeline)
+}
+
+func (p *pipeline) sameCommit(other *pipeline) bool {
+	return p == other || p.ref.SHA != "" && p.sha == other.sha
 }
 
 // live is the deployment that was the last to succeed in an environment, as it was at

@@ -90,23 +90,15 @@ func (w *World) commitAt(p *project, target string) (sha string, ok bool) {
 		return "", false
 	}
 	isAt := func(r Ref) bool { return p.sha(r.Name) == target }
-	ran := func(pl *pipeline) bool { return pl.project == p && pl.commit() == target }
+	ran := func(pl *pipeline) bool { return pl.project == p && pl.sha == target }
 	return target, slices.ContainsFunc(p.Refs, isAt) || slices.ContainsFunc(w.pipelines, ran)
-}
-
-// commit is what the pipeline runs on, though its ref may be gone.
-func (p *pipeline) commit() string {
-	if p.ref.SHA != "" {
-		return p.ref.SHA
-	}
-	return p.project.sha(p.ref.Name)
 }
 
 func (r *request) tag(ref Ref) object {
 	sha := r.project.sha(ref.Name)
 	return object{
 		"name": ref.Name, "message": "", "target": sha, "protected": ref.Protected,
-		"release": nil, "commit": r.project.commit(ref.Name),
+		"release": nil, "commit": commit(sha),
 	}
 }
 
