@@ -23,6 +23,8 @@ const expiryNotice = 30 * 24 * time.Hour
 type preflight struct {
 	rotator.Preflight
 	projects map[int64]*gitlab.Project // those that can be seen
+	// onlyProtected: whether the ref of the turn is protected may matter.
+	onlyProtected bool
 }
 
 func (p *preflight) note(name string, state rotator.CheckState, format string, args ...any) {
@@ -33,10 +35,11 @@ func (p *preflight) fault(name, format string, args ...any) {
 	p.note(name, rotator.CheckFault, format, args...)
 }
 
-// Preflight looks at the token, the project and the ref, its variables and schedules, in
-// five calls (six when the ref is a tag), and one more for each schedule on the ref. What
-// is to be deployed again costs four more, with its ref for that of a pipeline; a group
-// one, and one for each of its projects that is redeployed.
+// Preflight looks at the token, the project, its variables and its schedules, in four
+// calls. The ref costs one more, or two when it is a tag: when it is not the default
+// branch, or some variable is protected, or to be made. Each schedule on the ref costs
+// one. What is to be deployed again costs four, and its ref; a group one, and one for each
+// of its projects that is redeployed.
 func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Preflight, error) {
 	turns := r.Turns()
 	pre := preflight{projects: map[int64]*gitlab.Project{}}
@@ -52,18 +55,25 @@ func (c *Client) Preflight(ctx context.Context, r rotator.Request) (rotator.Pref
 			return rotator.Preflight{}, err
 		}
 	}
+	rows, err := c.lookAtVariables(ctx, &pre, r.Places())
+	if err != nil {
+		return rotator.Preflight{}, err
+	}
 	for i, t := range turns {
 		if pre.projects[t.ProjectID] == nil {
 			continue // which is told
 		}
-		if err := c.lookAtTurn(ctx, &pre, i, t, r.Places()[t.Target]); err != nil {
+		place := r.Places()[t.Target]
+		pre.onlyProtected = mayBeProtected(rows[place.Owner()], place)
+		if err := c.lookAtTurn(ctx, &pre, i, t, place); err != nil {
 			return rotator.Preflight{}, err
 		}
 	}
-	if len(pre.Found(rotator.CheckFault)) == 0 {
-		if err := c.lookAtVariables(ctx, &pre, r); err != nil {
-			return rotator.Preflight{}, err
-		}
+	if len(pre.Found(rotator.CheckFault)) > 0 {
+		return pre.Preflight, nil
+	}
+	if err := c.lookWhoGets(ctx, &pre, r, rows); err != nil {
+		return rotator.Preflight{}, err
 	}
 	return pre.Preflight, nil
 }
@@ -288,6 +298,9 @@ func (c *Client) lookAtRef(ctx context.Context, pre *preflight, i int, t rotator
 	if ref == "" {
 		pre.fault(fmt.Sprintf("ref of project %d", t.ProjectID), "project %d has no default branch to redeploy: push one, or name a ref", t.ProjectID)
 		return nil
+	}
+	if t.Ref == "" && !pre.onlyProtected && pre.projects[t.ProjectID].DefaultBranch == ref {
+		return nil // it is there, and its jobs get the variables anyway
 	}
 	protected, why := c.isProtected(ctx, t.ProjectID, ref)
 	unseen := why != nil && (why.notFound() || why.status == http.StatusForbidden && !why.foreign)

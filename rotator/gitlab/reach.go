@@ -11,19 +11,38 @@ import (
 	"credential-rotator/rotator"
 )
 
-// lookAtVariables reads what is published, and looks whether the jobs of each turn would
-// get it.
-func (c *Client) lookAtVariables(ctx context.Context, pre *preflight, r rotator.Request) error {
-	places := r.Places()
+// lookAtVariables reads what is published, unless a fault was found before.
+func (c *Client) lookAtVariables(ctx context.Context, pre *preflight, places []rotator.Place) (map[string][]*gitlab.ProjectVariable, error) {
+	if len(pre.Found(rotator.CheckFault)) > 0 {
+		return nil, nil
+	}
 	published, rows, err := c.readAll(ctx, places)
 	if errors.Is(err, rotator.ErrRefused) {
 		pre.fault("variables", "%v", err)
-		return nil
-	}
-	if err != nil {
-		return err
+		return nil, nil
 	}
 	pre.Published = published
+	return rows, err
+}
+
+// mayBeProtected tells whether it matters that the jobs of a place get protected
+// variables: one of its names is, or is to be made.
+func mayBeProtected(rows []*gitlab.ProjectVariable, place rotator.Place) bool {
+	missing := place.Variables()
+	for _, row := range rows {
+		if slices.Contains(place.Variables(), row.Key) && row.Protected {
+			return true
+		}
+		if row.EnvironmentScope == place.EnvironmentScope {
+			missing = slices.DeleteFunc(missing, func(name string) bool { return name == row.Key })
+		}
+	}
+	return len(missing) > 0
+}
+
+// lookWhoGets looks whether the jobs of each turn would get what is published.
+func (c *Client) lookWhoGets(ctx context.Context, pre *preflight, r rotator.Request, rows map[string][]*gitlab.ProjectVariable) error {
+	places := r.Places()
 	for i, t := range r.Turns() {
 		if t.Redeploy == rotator.RedeployNone || pre.projects[t.ProjectID] == nil {
 			continue
