@@ -44,6 +44,9 @@ package sandbox
 //	a job whose artifacts have expired fails, and  -                  it fails; the word only chooses what is said
 //	says missing_dependency_failure
 //	a bad or missing token is "401 Unauthorized"   bearer             every 401 is one
+//	the refusal of an expires_at that is no date   expiry             it is always sent, and always one
+//	a rotated token keeps its roles at once        rotate             the new token is looked at before it is
+//	                                                                  called good, and a rotation looks itself
 //	a 429 has the body "Retry later", of           Hostility,         the status decides; the wait is bounded
 //	text/plain; its headers are those of           hostile            with Retry-After, with RateLimit-Reset,
 //	rack_attack, or missing                                           and without either

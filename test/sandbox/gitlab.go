@@ -77,7 +77,7 @@ type Ref struct {
 type Token struct {
 	Name     string
 	Username string        // "" is one that is made up, as of a project's bot
-	Scopes   []string      // api, read_api
+	Scopes   []string      // api, read_api, self_rotate
 	Roles    map[int64]int // role by project; no role: the project is not visible
 	// GroupRoles are roles by group: they count in its subgroups, and in all their projects.
 	GroupRoles map[int64]int
@@ -109,6 +109,7 @@ type token struct {
 	id, userID int64
 	value      string
 	created    time.Time
+	family     int64 // the id of the first token that this one descends from; 0: its own
 }
 
 // active as GitLab counts: a token ends at 00:00 UTC of the day it expires.

@@ -56,7 +56,10 @@ type endpoint struct {
 // be a path with its slashes escaped.
 func gitlabEndpoints() map[string]endpoint {
 	return map[string]endpoint{
-		"GET /api/v4/personal_access_tokens/self":                  {"token", 0, 200, showToken},
+		"GET /api/v4/personal_access_tokens/self":              {"token", 0, 200, showToken},
+		"POST /api/v4/personal_access_tokens/self/rotate":      {"rotate token", 0, 200, rotateToken},
+		"POST /api/v4/projects/{id}/access_tokens/self/rotate": {"rotate token", 0, 200, rotateProjectToken},
+		"POST /api/v4/groups/{id}/access_tokens/self/rotate":   {"rotate token", 0, 200, rotateGroupToken},
 		"GET /api/v4/user":                                         {"user", 0, 200, showUser},
 		"GET /api/v4/projects/{id}":                                {"project", Reporter, 200, showProject},
 		"GET /api/v4/projects/{id}/variables":                      {"variables", Maintainer, 200, listVariables},
@@ -128,6 +131,7 @@ func (w *World) serveGitLab(rw http.ResponseWriter, r *http.Request, e endpoint)
 // allow finds who calls and about what. Anybody with a token may ask about the token.
 func (r *request) allow(shown string, role int, write bool) (err error) {
 	if role == 0 {
+		r.w.detectReuse(r.URL.Path, shown)
 		r.token, err = r.w.bearer(shown)
 		return err
 	}

@@ -22,13 +22,14 @@ func clock(t time.Time) any {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-func showToken(r *request) (any, error) {
-	t := r.token
+func showToken(r *request) (any, error) { return r.w.tokenObject(r.token), nil }
+
+func (w *World) tokenObject(t *token) object {
 	return object{
-		"id": t.id, "name": t.Name, "description": nil, "revoked": t.Revoked, "active": t.active(r.w.now),
+		"id": t.id, "name": t.Name, "description": nil, "revoked": t.Revoked, "active": t.active(w.now),
 		"scopes": slices.Clone(t.Scopes), "user_id": t.userID, "created_at": clock(t.created),
-		"last_used_at": clock(r.w.now), "expires_at": t.Expires.UTC().Format(time.DateOnly),
-	}, nil
+		"last_used_at": clock(w.now), "expires_at": t.Expires.UTC().Format(time.DateOnly),
+	}
 }
 
 func showUser(r *request) (any, error) {

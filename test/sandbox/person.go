@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -173,11 +174,11 @@ func (w *World) AddToken(t Token) string {
 	defer w.enter()()
 	n := w.id("token")
 	if t.Username == "" {
-		kind := "project"
+		kind, of := "project", slices.Sorted(maps.Keys(t.Roles)) // the bot of the first, should it have several
 		if len(t.GroupRoles) > 0 {
-			kind = "group"
+			kind, of = "group", slices.Sorted(maps.Keys(t.GroupRoles))
 		}
-		t.Username = kind + "_bot_" + w.random("abcdef0123456789", 8)
+		t.Username = fmt.Sprintf("%s_%d_bot_%s", kind, append(of, 0)[0], w.random("abcdef0123456789", 8))
 	}
 	if t.Expires.IsZero() {
 		t.Expires = w.now.AddDate(1, 0, 0)

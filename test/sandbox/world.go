@@ -50,6 +50,9 @@ type Options struct {
 	JobPickUp   time.Duration // how long a pending job waits for a runner
 	JobDuration time.Duration // of jobs that do not say their own
 
+	// LongTokens: tokens may live for 400 days and not for 365.
+	LongTokens bool
+
 	// PageSize cuts the lists of IAM into pages; 0 is 100.
 	PageSize int
 	// Operator is the credential with which the AWS front is called; made up when empty.
