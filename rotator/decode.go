@@ -14,15 +14,16 @@ import (
 const MaxEventBytes = 256 << 10
 
 // Event is what the function is invoked with: a request, or the word to advance
-// everything in flight.
+// everything in flight, or to look at GitLab's token.
 type Event struct {
-	FollowUp bool
-	Request  Request
+	FollowUp   bool
+	CheckToken bool
+	Request    Request
 }
 
-// DecodeEvent reads an event: a request, an EventBridge envelope around one, or
-// {"action":"follow_up"}. Unknown fields, wrong types and values out of range are
-// all told in one *RequestError.
+// DecodeEvent reads an event: a request, an EventBridge envelope around one,
+// {"action":"follow_up"} or {"action":"check_token"}. Unknown fields, wrong types and
+// values out of range are all told in one *RequestError.
 func DecodeEvent(data []byte) (Event, error) {
 	fields, err := decodeObject(data)
 	if err != nil {
@@ -35,13 +36,21 @@ func DecodeEvent(data []byte) (Event, error) {
 		}
 	}
 	if action, ok := fields["action"]; ok {
-		if string(bytes.TrimSpace(action)) == `"follow_up"` && len(fields) == 1 {
-			return Event{FollowUp: true}, nil
-		}
-		return Event{}, &RequestError{[]string{"there is no action " + quoted(string(action)) + `: the one there is is {"action":"follow_up"}, alone`}}
+		return decodeAction(string(bytes.TrimSpace(action)), len(fields) == 1)
 	}
 	r, err := decodeRequest(fields)
 	return Event{Request: r}, err
+}
+
+// decodeAction reads an action, which stands alone.
+func decodeAction(action string, alone bool) (Event, error) {
+	switch {
+	case action == `"follow_up"` && alone:
+		return Event{FollowUp: true}, nil
+	case action == `"check_token"` && alone:
+		return Event{CheckToken: true}, nil
+	}
+	return Event{}, &RequestError{[]string{"there is no action " + quoted(action) + `: the ones there are are {"action":"follow_up"} and {"action":"check_token"}, each alone`}}
 }
 
 // envelopeFault says what is wrong with the detail of an EventBridge event. A rule

@@ -127,13 +127,15 @@ func TestOtherEvents(t *testing.T) {
 		want rotator.Event
 	}{
 		"a follow-up":                             {`{"action":"follow_up"}`, rotator.Event{FollowUp: true}},
+		"a look at the token":                     {`{"action":"check_token"}`, rotator.Event{CheckToken: true}},
+		"a look at the token in an envelope":      {`{"detail-type":"x","detail":{"action":"check_token"}}`, rotator.Event{CheckToken: true}},
 		"a follow-up with spaces":                 {" {\n \"action\" : \"follow_up\" }\n", rotator.Event{FollowUp: true}},
 		"a follow-up in an envelope":              {`{"detail-type":"x","detail":{"action":"follow_up"}}`, rotator.Event{FollowUp: true}},
 		"a request in an envelope of EventBridge": {`{"version":"0","id":"17793124","detail-type":"Scheduled Event","source":"aws.events","account":"123456789012","time":"2026-11-21T20:00:00Z","region":"eu-central-1","resources":["arn:aws:events:eu-central-1:123456789012:rule/r"],"detail":` + least("") + `}`, rotator.Event{}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			if !c.want.FollowUp {
+			if !c.want.FollowUp && !c.want.CheckToken {
 				c.want.Request = rotator.DefaultRequest()
 				c.want.Request.User, c.want.Request.ProjectID = "svc-billing", 4711
 			}
@@ -191,7 +193,8 @@ func TestEventsThatAreRefused(t *testing.T) {
 		"an envelope around an array":    {`{"detail-type":"x","detail":[]}`, []string{"detail", "JSON object"}},
 		"an envelope around a string":    {`{"detail-type":"x","detail":"svc-billing"}`, []string{"detail", "JSON object"}},
 		"an envelope around a wrong one": {`{"detail-type":"x","detail":{"user":"svc-billing"}}`, []string{"project_id is missing"}},
-		"another action":                 {`{"action":"rotate"}`, []string{`{"action":"follow_up"}`}},
+		"another action":                 {`{"action":"rotate"}`, []string{`the ones there are are {"action":"follow_up"} and {"action":"check_token"}, each alone`}},
+		"a look and a request":           {least(`"action":"check_token"`), []string{"each alone"}},
 		"no action":                      {`{"action":null}`, []string{`{"action":"follow_up"}`}},
 		"an action and a request":        {least(`"action":"follow_up"`), []string{"alone"}},
 		"a misspelt field":               {least(`"max_age_day":60`), []string{`unknown "max_age_day"`, "the fields are access_key_id_variable,", "max_age_days"}},
@@ -393,7 +396,7 @@ func TestAnErrorIsShortWhateverItIsAbout(t *testing.T) {
 // the same when it is written and read again.
 func FuzzDecodeEvent(f *testing.F) {
 	for _, seed := range []string{
-		"", "{}", "null", "[]", `{"action":"follow_up"}`, `{"action":"follow_up","user":"a"}`,
+		"", "{}", "null", "[]", `{"action":"follow_up"}`, `{"action":"check_token"}`, `{"action":"follow_up","user":"a"}`,
 		least(""), least(`"force":true,"retire_key":"AKIAOTHEROTHEROTHER4"`), least(`"redeploy":"none","overlap_hours":24`),
 		least(`"max_age_days":1,"lead_days":0`), least(`"max_age_days":-1,"lead_days":7`), least(`"project_id":1e3`), least(`"User":"x"`),
 		`{"detail-type":"Scheduled Event","detail":` + least(`"ref":"release/1.0"`) + `}`,
@@ -413,9 +416,9 @@ func FuzzDecodeEvent(f *testing.F) {
 			return
 		case err != nil:
 			t.Fatalf("an error that is none of a request: %v", err)
-		case event.FollowUp:
+		case event.FollowUp, event.CheckToken:
 			if !reflect.DeepEqual(event.Request, rotator.Request{}) {
-				t.Fatalf("a follow-up with a request: %+v", event)
+				t.Fatalf("an action with a request: %+v", event)
 			}
 			return
 		}

@@ -15,9 +15,8 @@ import (
 	"credential-rotator/rotator"
 )
 
-// expiryNotice is how long before its end a token is worth a warning: a rotation
-// in flight, and the person who makes the next token, both need time.
-const expiryNotice = 30 * 24 * time.Hour
+// expiryNotice is how long before its end a token is worth a warning.
+const expiryNotice = rotator.TokenNotice
 
 // preflight is a look before anything is touched, as far as it has come.
 type preflight struct {

@@ -95,7 +95,8 @@ type transport struct {
 }
 
 // RoundTrip sends the request, and once more with the token read anew when GitLab
-// answers 401: a request that was not authenticated was not applied.
+// answers 401: a request that was not authenticated was not applied. (What rotates the
+// token itself is sent once all the same, see RotateToken.)
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		defer req.Body.Close() // each attempt sends a copy
@@ -105,7 +106,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp, err := t.attempt(req, token)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || isOnce(req.Context()) {
 		return resp, err
 	}
 	if token, err = t.tokens.getAfter(req.Context(), token); err == nil {
