@@ -23,6 +23,8 @@ func allowed(arn string, e rotator.Event) error {
 		return nil
 	case e.FollowUp:
 		return fmt.Errorf("the alias %s serves one user, and a follow-up advances all: invoke the function without a qualifier", q)
+	case e.CheckToken:
+		return fmt.Errorf("the alias %s serves one user, and the token serves all: invoke the function without a qualifier", q)
 	case q != aliasOf(e.Request.User):
 		// A version's number lands here as well: it is no user's alias.
 		return fmt.Errorf("the qualifier %s is not the alias of user %s: invoke the function as %s, or without a qualifier", q, e.Request.User, aliasOf(e.Request.User))

@@ -81,12 +81,14 @@ type results struct {
 }
 
 // serve is what an event does, in Lambda and for the command handle: the answer is a
-// rotator.Result or results. The error is that of a refused or failed one. A fault is
-// why the event may not be served.
-func serve(ctx context.Context, r *rotator.Rotator, e rotator.Event, fault error) (any, error) {
+// rotator.Result, results or a rotator.TokenCheck. The error is that of a refused or failed
+// one. A fault is why the event may not be served.
+func (a *app) serve(ctx context.Context, r *rotator.Rotator, e rotator.Event, fault error) (any, error) {
 	switch {
 	case fault != nil:
 		return rotator.Invalid(e.Request, fault)
+	case e.CheckToken:
+		return a.checkToken(ctx)
 	case e.FollowUp:
 		return resume(ctx, r)
 	}

@@ -18,6 +18,7 @@ type session struct {
 	arguments
 	streams streams
 	environ []string
+	app     *app // once it is wired
 	code    int
 }
 
@@ -55,6 +56,10 @@ func (u *session) do(ctx context.Context) error {
 		return u.resume(ctx)
 	case "handle":
 		return u.handle(ctx)
+	case tokenStatus:
+		return u.tokenStatus(ctx)
+	case tokenRotate:
+		return u.tokenRotate(ctx)
 	}
 	_, err := fmt.Fprintln(u.streams.out, "credential-rotator", version)
 	return err
@@ -62,16 +67,21 @@ func (u *session) do(ctx context.Context) error {
 
 // start wires the rotator for a command. Every error here is one of configuration.
 func (u *session) start(ctx context.Context, watch func(rotator.Progress)) (config, *rotator.Rotator, error) {
-	c, err := loadConfig(u.environ)
+	c, err := u.wire(ctx)
 	if err != nil {
 		return c, nil, err
 	}
-	a, err := newApp(ctx, c)
-	if err != nil {
-		return c, nil, err
-	}
-	r, err := a.rotator(bolt.Owner(), watch)
+	r, err := u.app.rotator(bolt.Owner(), watch)
 	return c, r, err
+}
+
+// wire reads the configuration, and makes the app of it.
+func (u *session) wire(ctx context.Context) (config, error) {
+	c, err := loadConfig(u.environ)
+	if err == nil {
+		u.app, err = newApp(ctx, c)
+	}
+	return c, err
 }
 
 func (u *session) rotate(ctx context.Context) error {
@@ -208,8 +218,8 @@ func (u *session) handle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.RunTimeout)
 	defer cancel()
 	e, fault := rotator.DecodeEvent(event)
-	answer, err := serve(ctx, r, e, fault)
-	m.results(resultsOf(answer))
+	answer, err := u.app.serve(ctx, r, e, fault)
+	m.answer(answer)
 	switch a := answer.(type) {
 	case rotator.Result:
 		u.code = exitOf(a.Status)
@@ -217,6 +227,8 @@ func (u *session) handle(ctx context.Context) error {
 		if u.code = worst(a.Results); err != nil {
 			u.code = exitFailed
 		}
+	case rotator.TokenCheck:
+		u.code = exitOfToken(a)
 	}
 	_, err = u.streams.out.Write(encode(answer))
 	return err

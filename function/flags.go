@@ -26,7 +26,18 @@ type arguments struct {
 	fields map[string]any // of the request, those that were given
 	json   bool
 	wait   time.Duration
+	// expiresInDays is how long the next token of GitLab is to live.
+	expiresInDays int
 }
+
+// The verbs of two words.
+const (
+	tokenStatus = "token status"
+	tokenRotate = "token rotate"
+)
+
+// tokenDays is how long a token lives that nobody has said anything about.
+const tokenDays = 90
 
 // parse understands a command line. Its error is flag.ErrHelp when help was asked for.
 func parse(args []string) (arguments, error) {
@@ -52,21 +63,26 @@ func orHelp(words []string) error {
 	if len(words) > 0 {
 		return flag.ErrHelp
 	}
-	return errors.New("what is to be done? rotate, plan, status, resume, handle or version")
+	return errors.New("what is to be done? rotate, plan, status, resume, handle, token or version")
 }
 
 // check takes the words after the verb, and refuses what the verb does not have.
 func (a *arguments) check(words []string) error {
+	if a.verb == "token" {
+		return a.checkToken(words)
+	}
 	about := a.verb == "rotate" || a.verb == "plan" || a.verb == "status"
 	switch {
 	case !about && a.verb != "resume" && a.verb != "handle" && a.verb != "version":
-		return fmt.Errorf("there is no %q: it is rotate, plan, status, resume, handle or version", a.verb)
+		return fmt.Errorf("there is no %q: it is rotate, plan, status, resume, handle, token or version", a.verb)
 	case about && len(words) == 0:
 		return fmt.Errorf("%s whom? credential-rotator %s USER --project-id N", a.verb, a.verb)
 	case about && len(words) > 1, !about && len(words) > 0:
 		return fmt.Errorf("%q is one word too many", words[len(words)-1])
 	case !about && len(a.fields) > 0:
 		return fmt.Errorf("%s takes no flags of a request", a.verb)
+	case a.expiresInDays != 0:
+		return errors.New("--expires-in-days goes with token rotate")
 	case about && a.fields["project_id"] == nil:
 		return fmt.Errorf("--project-id is missing: the number of the GitLab project that deploys with the key")
 	case a.wait != 0 && a.verb != "rotate":
@@ -76,6 +92,27 @@ func (a *arguments) check(words []string) error {
 	}
 	if about {
 		a.fields["user"] = words[0]
+	}
+	return nil
+}
+
+// checkToken is check of what is about GitLab's token.
+func (a *arguments) checkToken(words []string) error {
+	if len(words) == 0 || words[0] != "status" && words[0] != "rotate" {
+		return errors.New("what about the token? credential-rotator token status, or credential-rotator token rotate")
+	}
+	a.verb += " " + words[0]
+	switch {
+	case len(words) > 1:
+		return fmt.Errorf("%q is one word too many", words[len(words)-1])
+	case len(a.fields) > 0:
+		return fmt.Errorf("%s takes no flags of a request", a.verb)
+	case a.wait != 0:
+		return errors.New("--wait goes with rotate")
+	case a.expiresInDays != 0 && a.verb != tokenRotate:
+		return errors.New("--expires-in-days goes with token rotate")
+	case a.expiresInDays == 0:
+		a.expiresInDays = tokenDays
 	}
 	return nil
 }
@@ -105,6 +142,12 @@ func (a *arguments) flags() *flag.FlagSet {
 		return err
 	})
 	flags.DurationVar(&a.wait, "wait", 0, "")
+	flags.Func("expires-in-days", "", func(s string) (err error) {
+		if a.expiresInDays, err = strconv.Atoi(s); err != nil || a.expiresInDays < 1 || a.expiresInDays > 365 {
+			return errors.New("it must be 1 to 365")
+		}
+		return nil
+	})
 	output := func(s string) error {
 		if s != "text" && s != "json" {
 			return errors.New("it must be text or json")

@@ -43,9 +43,9 @@ func newHandler(environ []string, s streams) handler {
 		if fault == nil {
 			fault = allowed(arn, e)
 		}
-		answer, err := serve(ctx, r, e, fault)
+		answer, err := a.serve(ctx, r, e, fault)
 		logAnswer(log, answer)
-		m.results(resultsOf(answer))
+		m.answer(answer)
 		if err != nil {
 			return nil, err
 		}
@@ -74,6 +74,9 @@ func watchers(all ...func(rotator.Progress)) func(rotator.Progress) {
 func logAnswer(log *slog.Logger, answer any) {
 	for _, r := range resultsOf(answer) {
 		log.Info("result", "result", r)
+	}
+	if check, ok := answer.(rotator.TokenCheck); ok {
+		log.Info("checked the token", "check", check)
 	}
 }
 

@@ -36,16 +36,34 @@ func (m *metrics) step(p rotator.Progress) {
 	}
 }
 
+// answer measures what an event was answered.
+func (m *metrics) answer(answer any) {
+	m.results(resultsOf(answer))
+	if check, ok := answer.(rotator.TokenCheck); ok {
+		m.token(check)
+	}
+}
+
 // results counts results, and tells the age of the key that each found published.
 func (m *metrics) results(all []rotator.Result) {
 	for _, r := range all {
 		m.write(measure{name: "Results", unit: "Count", value: 1, dimension: "Status", label: string(r.Status)})
 		if !r.CurrentKeyCreatedAt.IsZero() {
 			days := time.Since(r.CurrentKeyCreatedAt).Hours() / 24
-			m.write(measure{name: "PublishedKeyAge", unit: "None", value: math.Round(days*1000) / 1000, dimension: "Function", label: m.function, user: r.User})
+			m.write(measure{name: "PublishedKeyAge", unit: "None", value: inThousandths(days), dimension: "Function", label: m.function, user: r.User})
 		}
 	}
 }
+
+// token tells how many days GitLab takes the token for: 0 when it does not, and nothing
+// when that is not known.
+func (m *metrics) token(c rotator.TokenCheck) {
+	if c.Known {
+		m.write(measure{name: "TokenDaysLeft", unit: "None", value: inThousandths(c.Left.Hours() / 24), dimension: "Function", label: m.function})
+	}
+}
+
+func inThousandths(v float64) float64 { return math.Round(v*1000) / 1000 }
 
 // write writes one line. That it could not stops nothing: a rotation matters more.
 func (m *metrics) write(v measure) {

@@ -7,6 +7,8 @@ const usage = `Usage:
     credential-rotator status USER --project-id N           # keys, ages, what is published, the record
     credential-rotator resume                               # advance everything in flight
     credential-rotator handle < event.json                  # exactly what the function would do
+    credential-rotator token status                         # whose GitLab token it is, and until when
+    credential-rotator token rotate [--expires-in-days N]   # a new one, in the store that the old one is in
     credential-rotator version
 
 Flags, which are the fields of a request:
@@ -28,6 +30,7 @@ Flags, which are the fields of a request:
 
 And:
     --wait TIME                        of rotate: go on for so long while it is waiting
+    --expires-in-days N                of token rotate: how long the new one lives, 1 to 365 (90)
     -o, --output text|json             how answers are written (text)
     -h, --help                         this
 

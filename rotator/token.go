@@ -54,6 +54,8 @@ type TokenCheck struct {
 	Left time.Duration `json:"-"`
 	// Known: Left is.
 	Known bool `json:"-"`
+	// Taken: GitLab takes the token, though it may not tell when it ends.
+	Taken bool `json:"-"`
 }
 
 // TokenPlace is where a token is kept.
@@ -75,7 +77,7 @@ func (p TokenPlace) renewal() string {
 func CheckToken(t Token, kept TokenPlace, now time.Time) TokenCheck {
 	c := TokenCheck{
 		Status: TokenOK, ID: t.ID, Name: t.Name, Owner: t.Owner, Kind: t.Kind, KeptIn: kept.Name,
-		Scopes: slices.Clone(t.Scopes), Warnings: []string{},
+		Scopes: slices.Clone(t.Scopes), Warnings: []string{}, Taken: true,
 	}
 	if c.Scopes == nil {
 		c.Scopes = []string{}

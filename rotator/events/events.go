@@ -2,7 +2,8 @@
 // rule. What becomes of an event
 // (mail, chat, a ticket) is the bus's rules' business, not this product's.
 //
-// An event holds a rotator.Result and nothing else, so never a secret.
+// An event holds a rotator.Result or a rotator.TokenCheck and nothing else, so never a
+// secret.
 package events
 
 import (
@@ -50,15 +51,24 @@ func New(cfg aws.Config, opts Options) *Notifier {
 // its detail: one PutEvents. The SDK may send it again after a lost reply, so rules
 // may see an event twice, as EventBridge promises no less.
 func (n *Notifier) Notify(ctx context.Context, notice rotator.Notice, r rotator.Result) error {
-	doing := fmt.Sprintf("telling bus %s that the rotation of %s is %q", n.bus, r.User, notice)
-	detail, err := json.Marshal(r)
+	return n.put(ctx, fmt.Sprintf("telling bus %s that the rotation of %s is %q", n.bus, r.User, notice), string(notice), r)
+}
+
+// TellOfToken puts one event, "Credential Rotation Token Expiring", with the check as its
+// detail: of a token that expires soon, or does not work.
+func (n *Notifier) TellOfToken(ctx context.Context, c rotator.TokenCheck) error {
+	return n.put(ctx, fmt.Sprintf("telling bus %s that the GitLab token is %s", n.bus, c.Status), "Token Expiring", c)
+}
+
+func (n *Notifier) put(ctx context.Context, doing, what string, about any) error {
+	detail, err := json.Marshal(about)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	out, err := n.client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{{
 		EventBusName: &n.bus,
 		Source:       aws.String(Source),
-		DetailType:   aws.String("Credential Rotation " + string(notice)),
+		DetailType:   aws.String("Credential Rotation " + what),
 		Detail:       aws.String(string(detail)),
 	}}})
 	if err != nil {
