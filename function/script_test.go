@@ -106,6 +106,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"deployed":       deployed,
 		"end-job":        endJob,
 		"token":          changeToken,
+		"token-kept":     keepToken,
 		"user":           changeUser,
 		"bind":           bindUser,
 		"project":        changeProject,
@@ -391,6 +392,33 @@ func changeToken(_ *testscript.TestScript, s *stage, args []string) error {
 		}
 	})
 	return err
+}
+
+// cleaner lets a script clean up as a test does.
+type cleaner struct{ ts *testscript.TestScript }
+
+func (c cleaner) Cleanup(done func()) { c.ts.Defer(done) }
+
+// token-kept secret|json|parameter [managed]: the token is kept there, and not in the
+// environment.
+func keepToken(ts *testscript.TestScript, s *stage, args []string) error {
+	text := s.Token
+	where := "GITLAB_TOKEN_SECRET=gitlab/token"
+	switch arg(args, 0) {
+	case "json":
+		text = `{"token":"` + text + `","by":"hand"}`
+	case "parameter":
+		where = "GITLAB_TOKEN_PARAMETER=/gitlab/token"
+	}
+	v, env := newVault(cleaner{ts}, text, s.Token)
+	if arg(args, 1) == "managed" {
+		v.managed["Type"] = "GitLabAccessToken"
+	}
+	for _, assignment := range append(env, where, "GITLAB_TOKEN=") {
+		name, value, _ := strings.Cut(assignment, "=")
+		ts.Setenv(name, value)
+	}
+	return nil
 }
 
 // user deleted | made-again | quarantined

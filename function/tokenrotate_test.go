@@ -451,6 +451,22 @@ func TestAClaimThatBuriesSomebodysTokenPutsItBack(t *testing.T) {
 	}
 }
 
+func TestATokenThatSomebodyPutsThereMeanwhileIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	k := keptIn(t)
+	theirs := k.AddToken(sandbox.Token{Name: "theirs", Scopes: []string{"api"}})
+	k.vault.fate = func(name string, _ int) string {
+		if name == "PutSecretValue" { // the claim
+			k.vault.versions[0].stages = nil
+			k.vault.versions = append(k.vault.versions, &stored{"theirs", theirs, []string{"AWSCURRENT"}, time.Now()})
+		}
+		return ""
+	}
+	if r := k.rotates("secret"); r.Status != tokenBusy || k.vault.current() != theirs || k.posts.Load() != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // process starts the real program with the token in the vault.
 func (k *kept) process(store string, args ...string) *exec.Cmd {
 	k.t.Helper()
