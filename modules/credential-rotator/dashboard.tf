@@ -18,6 +18,7 @@ locals {
           aws_cloudwatch_metric_alarm.failures.arn,
           aws_cloudwatch_metric_alarm.key_age.arn,
           aws_cloudwatch_metric_alarm.notifications.arn,
+          aws_cloudwatch_metric_alarm.token.arn,
         ], aws_cloudwatch_metric_alarm.follow_up[*].arn)
       }
     },
@@ -70,6 +71,20 @@ locals {
         region = local.region
         view   = "table"
         query  = "SOURCE '${aws_cloudwatch_log_group.rotator.name}' | filter ispresent(PublishedKeyAge) | stats latest(PublishedKeyAge) as days by user | sort days desc | limit 1000"
+      }
+    },
+    {
+      type = "metric", x = 0, y = 17, width = 12, height = 6
+      properties = {
+        title       = "Days until the GitLab token expires"
+        region      = local.region
+        view        = "timeSeries"
+        stacked     = false
+        period      = 86400
+        stat        = "Minimum"
+        metrics     = [[local.namespace, "TokenDaysLeft", "Function", aws_lambda_function.rotator.function_name, { label = "left" }]]
+        yAxis       = { left = { min = 0, label = "days", showUnits = false } }
+        annotations = { horizontal = [{ label = "alarm", value = 14 }] }
       }
     },
   ]

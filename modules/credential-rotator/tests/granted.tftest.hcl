@@ -93,7 +93,16 @@ run "only_Lambda_takes_the_role" {
   }
 }
 
-run "only_the_follow_up_rule_invokes_the_function" {
+run "only_the_follow_up_rule_and_that_of_the_token_invoke_the_function" {
+  assert {
+    condition = (
+      aws_lambda_permission.check_token.action == "lambda:InvokeFunction" &&
+      aws_lambda_permission.check_token.function_name == "credential-rotator" &&
+      aws_lambda_permission.check_token.principal == "events.amazonaws.com" &&
+      aws_lambda_permission.check_token.source_arn == "arn:aws:events:eu-central-1:123456789012:rule/credential-rotator-check-token"
+    )
+    error_message = "Another rule may invoke the function: ${jsonencode(aws_lambda_permission.check_token)}."
+  }
   assert {
     condition = (
       aws_lambda_permission.follow_up.action == "lambda:InvokeFunction" &&

@@ -143,6 +143,32 @@ run "the_follow_up_sleeps_until_the_function_wakes_it" {
   }
 }
 
+run "the_token_is_looked_at_daily" {
+  assert {
+    condition = (
+      aws_cloudwatch_event_rule.check_token.name == "credential-rotator-check-token" &&
+      aws_cloudwatch_event_rule.check_token.schedule_expression == "rate(1 day)" &&
+      aws_cloudwatch_event_target.check_token.arn == aws_lambda_function.rotator.arn &&
+      aws_cloudwatch_event_target.check_token.input == "{\"action\":\"check_token\"}"
+    )
+    error_message = "The rule is ${jsonencode(aws_cloudwatch_event_rule.check_token)}."
+  }
+}
+
+run "a_token_that_ends_soon_is_told_in_one_sentence" {
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.token.event_pattern) == {
+      source      = ["credential-rotator"]
+      detail-type = ["Credential Rotation Token Expiring"]
+    }
+    error_message = "The rule tells of ${aws_cloudwatch_event_rule.token.event_pattern}."
+  }
+  assert {
+    condition     = aws_cloudwatch_event_target.token.arn == aws_sns_topic.notifications.arn && aws_cloudwatch_event_target.token.input_transformer[0].input_template == "{\"message\": \"<what>\", \"reason\": <reason>}"
+    error_message = "The mail says ${aws_cloudwatch_event_target.token.input_transformer[0].input_template}."
+  }
+}
+
 run "failed_and_held_rotations_are_told_in_one_sentence" {
   variables {
     notification_email = "platform@example.com"
@@ -182,12 +208,14 @@ run "every_alarm_tells_the_topic_and_watches_what_it_says" {
       aws_cloudwatch_metric_alarm.key_age,
       aws_cloudwatch_metric_alarm.follow_up[0],
       aws_cloudwatch_metric_alarm.notifications,
+      aws_cloudwatch_metric_alarm.token,
       ] : [a.namespace, a.metric_name, a.dimensions, a.statistic, a.comparison_operator, a.threshold, a.period, a.evaluation_periods, a.treat_missing_data]] == [
       ["AWS/Lambda", "Errors", tomap({ FunctionName = "credential-rotator" }), "Sum", "GreaterThanOrEqualToThreshold", 1, 300, 1, "notBreaching"],
       ["AWS/SQS", "ApproximateNumberOfMessagesVisible", tomap({ QueueName = "credential-rotator-failures" }), "Maximum", "GreaterThanOrEqualToThreshold", 1, 300, 1, "notBreaching"],
       ["CredentialRotator", "PublishedKeyAge", tomap({ Function = "credential-rotator" }), "Maximum", "GreaterThanThreshold", 60, 21600, 5, "missing"],
       ["AWS/Events", "Invocations", tomap({ RuleName = "credential-rotator-follow-up" }), "Sum", "GreaterThanOrEqualToThreshold", 1, 3600, 48, "notBreaching"],
       ["AWS/Events", "FailedInvocations", tomap({ RuleName = "credential-rotator-notifications" }), "Sum", "GreaterThanOrEqualToThreshold", 1, 300, 1, "notBreaching"],
+      ["CredentialRotator", "TokenDaysLeft", tomap({ Function = "credential-rotator" }), "Minimum", "LessThanThreshold", 14, 21600, 5, "missing"],
     ]
     error_message = "An alarm watches something else."
   }
@@ -198,12 +226,17 @@ run "every_alarm_tells_the_topic_and_watches_what_it_says" {
       aws_cloudwatch_metric_alarm.key_age,
       aws_cloudwatch_metric_alarm.follow_up[0],
       aws_cloudwatch_metric_alarm.notifications,
+      aws_cloudwatch_metric_alarm.token,
     ] : a.alarm_actions == toset([aws_sns_topic.notifications.arn]) && startswith(a.alarm_name, "credential-rotator-")])
     error_message = "An alarm tells nobody, or has a name that the topic's policy does not let in."
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.key_age.datapoints_to_alarm == 1 && aws_cloudwatch_metric_alarm.key_age.insufficient_data_actions == toset([aws_sns_topic.notifications.arn])
     error_message = "One old key, or no age at all, is not told."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.token.datapoints_to_alarm == 1 && aws_cloudwatch_metric_alarm.token.insufficient_data_actions == toset([aws_sns_topic.notifications.arn])
+    error_message = "One look at a token that ends soon, or none at all, is not told."
   }
 }
 
@@ -212,7 +245,7 @@ run "long_soaks_need_no_alarm_about_the_follow_up" {
     alarms = { follow_up_hours = 0 }
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.follow_up) == 0 && length(jsondecode(aws_cloudwatch_dashboard.rotator.dashboard_body).widgets[0].properties.alarms) == 4
+    condition     = length(aws_cloudwatch_metric_alarm.follow_up) == 0 && length(jsondecode(aws_cloudwatch_dashboard.rotator.dashboard_body).widgets[0].properties.alarms) == 5
     error_message = "There is an alarm about the follow-up."
   }
 }
@@ -225,11 +258,12 @@ run "the_dashboard_shows_results_steps_and_ages" {
       ["metric", "Time per step, 9 of 10 were faster"],
       ["metric", "Oldest published key"],
       ["log", "Age of each published key, in days"],
+      ["metric", "Days until the GitLab token expires"],
     ]
     error_message = "The dashboard is ${aws_cloudwatch_dashboard.rotator.dashboard_body}."
   }
   assert {
-    condition     = length(jsondecode(aws_cloudwatch_dashboard.rotator.dashboard_body).widgets[0].properties.alarms) == 5
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.rotator.dashboard_body).widgets[0].properties.alarms) == 6
     error_message = "The dashboard does not show every alarm."
   }
 }

@@ -40,7 +40,7 @@ mock_resource "aws_cloudwatch_metric_alarm" {
   defaults = { arn = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:credential-rotator-alarm" }
 }
 
-# Two rules, two ARNs.
+# Four rules, four ARNs.
 override_resource {
   target = aws_cloudwatch_event_rule.follow_up
   values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/credential-rotator-follow-up" }
@@ -49,4 +49,14 @@ override_resource {
 override_resource {
   target = aws_cloudwatch_event_rule.notifications
   values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/credential-rotator-notifications" }
+}
+
+override_resource {
+  target = aws_cloudwatch_event_rule.check_token
+  values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/credential-rotator-check-token" }
+}
+
+override_resource {
+  target = aws_cloudwatch_event_rule.token
+  values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/credential-rotator-token" }
 }
