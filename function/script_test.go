@@ -65,7 +65,7 @@ func setUp(e *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	e.Defer(s.server.Close)
+	e.Defer(s.close)
 	e.Values[stageKey{}] = s
 	for _, assignment := range s.environ() {
 		name, value, _ := strings.Cut(assignment, "=")
@@ -394,11 +394,6 @@ func changeToken(_ *testscript.TestScript, s *stage, args []string) error {
 	return err
 }
 
-// cleaner lets a script clean up as a test does.
-type cleaner struct{ ts *testscript.TestScript }
-
-func (c cleaner) Cleanup(done func()) { c.ts.Defer(done) }
-
 // token-kept secret|json|parameter [managed]: the token is kept there, and not in the
 // environment.
 func keepToken(ts *testscript.TestScript, s *stage, args []string) error {
@@ -410,11 +405,11 @@ func keepToken(ts *testscript.TestScript, s *stage, args []string) error {
 	case "parameter":
 		where = "GITLAB_TOKEN_PARAMETER=/gitlab/token"
 	}
-	v, env := newVault(cleaner{ts}, text, s.Token)
+	v := s.keepToken(text, where)
 	if arg(args, 1) == "managed" {
 		v.managed["Type"] = "GitLabAccessToken"
 	}
-	for _, assignment := range append(env, where, "GITLAB_TOKEN=") {
+	for _, assignment := range s.more {
 		name, value, _ := strings.Cut(assignment, "=")
 		ts.Setenv(name, value)
 	}

@@ -42,7 +42,9 @@ type stage struct {
 	*sandbox.Scene
 	server *sandbox.Server
 	dir    string
-	key    string // the id of the published key
+	key    string   // the id of the published key
+	more   []string // of the environment; it has precedence
+	ends   []func()
 
 	requests atomic.Int64 // that reached either front
 
@@ -77,8 +79,25 @@ func stageFor(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.server.Close)
+	t.Cleanup(s.close)
 	return s
+}
+
+// Cleanup puts off what is to be done when the stage ends.
+func (s *stage) Cleanup(done func()) { s.ends = append(s.ends, done) }
+
+func (s *stage) close() {
+	s.server.Close()
+	for _, done := range s.ends {
+		done()
+	}
+}
+
+// keepToken keeps the token in a vault and not in the environment.
+func (s *stage) keepToken(text, where string) *vault {
+	v, env := newVault(s, text, s.Token)
+	s.more = append(append(env, where), "GITLAB_TOKEN=")
+	return v
 }
 
 // intercept counts every request, and gives it its fate.
@@ -124,7 +143,7 @@ func (s *stage) journal() string { return filepath.Join(s.dir, "journal.db") }
 // can be.
 func (s *stage) environ() []string {
 	operator := s.Operator()
-	return []string{
+	return append([]string{
 		"AWS_ENDPOINT_URL=" + s.server.AWSURL,
 		"AWS_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=" + operator.ID,
@@ -136,7 +155,7 @@ func (s *stage) environ() []string {
 		"PROBE_DELAY=10ms", "PROBE_INTERVAL=10ms", "POLL_INTERVAL=20ms", "ORPHAN_AGE=2s",
 		"HOME=" + s.dir,
 		"GORACE=atexit_sleep_ms=0",
-	}
+	}, s.more...)
 }
 
 // hear keeps what the program wrote, to look for secrets in it.
@@ -240,11 +259,15 @@ func scenes() map[string]func(*stage) error {
 		}),
 		"read-only": do(func(s *stage) { s.EditToken("rotator", func(t *sandbox.Token) { t.Scopes = []string{"read_api"} }) }),
 		"developer": do(func(s *stage) { s.EditToken("rotator", func(t *sandbox.Token) { t.Roles[4711] = sandbox.Developer }) }),
-		"manual":    do(func(s *stage) { s.QueueOutcomes(4711, sandbox.Manual) }),
-		"failing":   do(func(s *stage) { s.QueueOutcomes(4711, sandbox.Failed) }),
-		"busy":      (*stage).holdLease,
-		"rotated":   func(s *stage) error { return s.run(rotation...) },
-		"soaking":   func(s *stage) error { return s.run(append(rotation, "--soak-hours", "72")...) },
+		"token": do(func(s *stage) {
+			s.expiresIn(10)
+			s.keepToken(s.Token, "GITLAB_TOKEN_SECRET=gitlab/token")
+		}),
+		"manual":  do(func(s *stage) { s.QueueOutcomes(4711, sandbox.Manual) }),
+		"failing": do(func(s *stage) { s.QueueOutcomes(4711, sandbox.Failed) }),
+		"busy":    (*stage).holdLease,
+		"rotated": func(s *stage) error { return s.run(rotation...) },
+		"soaking": func(s *stage) error { return s.run(append(rotation, "--soak-hours", "72")...) },
 		"waiting": func(s *stage) error {
 			s.QueueOutcomes(4711, sandbox.Manual)
 			return s.run(rotation...)

@@ -74,8 +74,10 @@ func (u *session) tokenRotate(ctx context.Context) error {
 		say:      func(format string, args ...any) { _, _ = fmt.Fprintf(u.streams.err, format+"\n", args...) },
 		patience: tokenPatience, pause: tokenPause,
 	}
-	result := tokenResult{Status: tokenRefused, KeptIn: u.app.tokenPlace().Name, Warnings: []string{},
-		Reason: "the token is in GITLAB_TOKEN, where this command cannot put a new one, and the old one would be dead: keep it in Secrets Manager (GITLAB_TOKEN_SECRET) or Parameter Store (GITLAB_TOKEN_PARAMETER), or make a new one by hand"}
+	result := tokenResult{
+		Status: tokenRefused, KeptIn: u.app.tokenPlace().Name, Warnings: []string{},
+		Reason: "the token is in GITLAB_TOKEN, where this command cannot put a new one, and the old one would be dead: keep it in Secrets Manager (GITLAB_TOKEN_SECRET) or Parameter Store (GITLAB_TOKEN_PARAMETER), or make a new one by hand",
+	}
 	if r.store != nil {
 		ctx, cancel := context.WithTimeout(ctx, c.RunTimeout)
 		defer cancel()
@@ -239,8 +241,8 @@ func (r *tokenRotation) smoke(ctx context.Context, claim tokenstore.Claim, next 
 		if try > 0 {
 			time.Sleep(min(r.pause/4, time.Second))
 		}
-		read := rotator.Secret{}
-		if read, err = r.store.Read(ctx); err != nil {
+		read, fault := r.store.Read(ctx)
+		if err = fault; err != nil {
 			continue
 		}
 		client, fault := r.client(read)

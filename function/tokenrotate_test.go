@@ -290,7 +290,7 @@ func TestWhatSomebodyElseRotatesIsLeftAlone(t *testing.T) {
 		says    string
 	}{
 		"a managed external secret":     {map[string]any{"Type": "GitLabAccessToken"}, "managed external secret (GitLabAccessToken), which Secrets Manager itself rotates"},
-		"a secret that is rotated":      {map[string]any{"RotationEnabled": true}, "Secrets Manager itself rotates the secret gitlab/token"},
+		"a secret that is rotated":      {map[string]any{"RotationEnabled": true}, "the secret gitlab/token is rotated by Secrets Manager itself"},
 		"a secret of a service":         {map[string]any{"OwningService": "appflow"}, "belongs to the service appflow"},
 		"a replica":                     {map[string]any{"PrimaryRegion": "eu-west-1"}, "replica of one in eu-west-1"},
 		"one in the midst of it":        {map[string]any{"VersionIdsToStages": map[string]any{"a": []string{"AWSPENDING"}, "b": []string{"AWSCURRENT"}}}, "has not ended"},

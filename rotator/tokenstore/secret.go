@@ -112,7 +112,7 @@ func (s *Secret) managed(ctx context.Context) error {
 	case kind != "": // a managed external secret, such as GitLabAccessToken
 		return fmt.Errorf("the secret %s is a managed external secret (%s), which Secrets Manager itself rotates: let it do that (aws secretsmanager rotate-secret)", s.id, kind)
 	case aws.ToBool(d.RotationEnabled):
-		return fmt.Errorf("Secrets Manager itself rotates the secret %s: let it do that (aws secretsmanager rotate-secret), or cancel it there first", s.id)
+		return fmt.Errorf("the secret %s is rotated by Secrets Manager itself: let it do that (aws secretsmanager rotate-secret), or cancel it there first", s.id)
 	case owner != "":
 		return fmt.Errorf("the secret %s belongs to the service %s, and is not ours to change", s.id, owner)
 	case primary != "" && primary != s.region:

@@ -62,7 +62,7 @@ type Claim interface {
 	Put(ctx context.Context, token rotator.Secret) error
 }
 
-// BusyError: somebody else is, or may be, rotating the token at this moment.
+// BusyError says that somebody else is, or may be, rotating the token at this moment.
 type BusyError struct{ Reason string }
 
 func (e *BusyError) Error() string { return e.Reason }

@@ -85,6 +85,7 @@ func TestBothModulesKeepTheKeysOfTwoServicesYoung(t *testing.T) {
 	p.rotates()
 	p.isFollowedUp()
 	p.fails("chat")
+	p.looksAfterItsToken("chat")
 	p.isDenied()
 	p.jobIsDenied()
 	t.Run("a CI job asks for it", p.isAskedByACIJob)

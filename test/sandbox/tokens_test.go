@@ -66,8 +66,11 @@ func TestATokenMayNotLiveForEver(t *testing.T) {
 		expire string
 		status int
 	}{
-		{false, daysFromNow(365), 200}, {false, daysFromNow(366), 400},
-		{true, daysFromNow(400), 200}, {true, daysFromNow(401), 400}, {false, "tomorrow", 400},
+		{false, daysFromNow(365), 200},
+		{false, daysFromNow(366), 400},
+		{true, daysFromNow(400), 200},
+		{true, daysFromNow(401), 400},
+		{false, "tomorrow", 400},
 	} {
 		s, server := served(t, Options{LongTokens: c.long})
 		_, status, said := rotatesSelf(t, server, s.Token, ownPath, c.expire)
