@@ -135,7 +135,7 @@ func TestATokenThatGitLabDoesNotTellAboutIsNoAlarm(t *testing.T) {
 func TestABusThatCannotBeToldIsAWarning(t *testing.T) {
 	v, env := newVault(t, "", "")
 	f := deploy(t, append(env, "EVENT_BUS=default")...)
-	v.fate = func(string, int) string { return "refused" }
+	v.meets(func(string, int) string { return "refused" })
 	f.expiresIn(3)
 	if got := f.says(check, plenty, rotator.Status(rotator.TokenExpiring)); !strings.Contains(got, "nobody was notified: telling bus default that the GitLab token is expiring: AccessDeniedException") {
 		t.Errorf("got %s", got)

@@ -159,12 +159,12 @@ func TestEverythingElseInASecretStaysAsItIs(t *testing.T) {
 func TestAStoreThatCannotBeWrittenCostsNoToken(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, k *kept, store string) {
-		k.vault.fate = func(name string, _ int) string {
+		k.vault.meets(func(name string, _ int) string {
 			if name == put(store) {
 				return "refused"
 			}
 			return ""
-		}
+		})
 		r := k.rotates(store)
 		if r.Status != tokenRefused || k.posts.Load() != 0 || !k.works(store) || !strings.Contains(r.Reason, "is needed for this") {
 			t.Errorf("%+v, sent %d times", r, k.posts.Load())
@@ -178,12 +178,12 @@ func TestTheStoreIsAskedUntilItTakesTheToken(t *testing.T) {
 		t.Run(fate, func(t *testing.T) {
 			t.Parallel()
 			eachStore(t, func(t *testing.T, k *kept, store string) {
-				k.vault.fate = func(name string, n int) string {
+				k.vault.meets(func(name string, n int) string {
 					if name == put(store) && n > 1 && n < 5 { // the first is the claim
 						return fate
 					}
 					return ""
-				}
+				})
 				r := k.rotates(store)
 				if r.Status != tokenRotated || k.posts.Load() != 1 || !k.works(store) {
 					t.Errorf("%+v, sent %d times", r, k.posts.Load())
@@ -200,13 +200,13 @@ func TestWhoeverInterruptsItWaitsUntilTheTokenIsStored(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, k *kept, store string) {
 		ctx, interrupt := context.WithCancel(t.Context())
-		k.vault.fate = func(name string, n int) string {
+		k.vault.meets(func(name string, n int) string {
 			if name == put(store) && n == 2 {
 				interrupt()
 				return "500"
 			}
 			return ""
-		}
+		})
 		r := k.rotation(store).run(ctx)
 		k.hear(string(encode(r)))
 		if r.Status != tokenRotated || !k.works(store) {
@@ -218,12 +218,12 @@ func TestWhoeverInterruptsItWaitsUntilTheTokenIsStored(t *testing.T) {
 func TestAStoreThatNeverTakesTheTokenIsToldHonestly(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, k *kept, store string) {
-		k.vault.fate = func(name string, n int) string {
+		k.vault.meets(func(name string, n int) string {
 			if name == put(store) && n > 1 {
 				return "500"
 			}
 			return ""
-		}
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // somebody interrupts it
 		defer cancel()
 		began := time.Now()
@@ -241,7 +241,7 @@ func TestAStoreThatNeverTakesTheTokenIsToldHonestly(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		// Whoever runs it again sends nothing with the dead token, and is told why.
-		k.vault.fate = nil
+		k.vault.meets(nil)
 		k.vault.grow(time.Hour)
 		r = k.rotates(store)
 		if r.Status != tokenRefused || k.posts.Load() != 1 || !strings.Contains(r.Reason, "that one is lost: revoke it by its name in GitLab") {
@@ -334,7 +334,7 @@ func TestOneVersionOfAParameterIsNoPlaceForANewToken(t *testing.T) {
 func TestOfManyAtOnceOneRotatesAndTheFamilyLives(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, k *kept, store string) {
-		k.vault.fate = func(string, int) string { return "slow" } // so that they overlap
+		k.vault.meets(func(string, int) string { return "slow" }) // so that they overlap
 		k.InterceptHTTP(func(r *http.Request) sandbox.Fate {
 			if strings.HasSuffix(r.URL.Path, "/rotate") {
 				time.Sleep(200 * time.Millisecond) // and all have looked before one is served
@@ -366,7 +366,7 @@ func TestOfManyAtOnceOneRotatesAndTheFamilyLives(t *testing.T) {
 			t.Errorf("the token in the store works: %v, active are %v", k.works(store), k.ActiveTokens("rotator"))
 		}
 		// Whoever was in each other's way is so for two minutes.
-		k.vault.fate = nil
+		k.vault.meets(nil)
 		k.vault.grow(3 * time.Minute)
 		if r := k.rotates(store); r.Status != tokenRotated {
 			t.Errorf("afterwards: %+v", r)
@@ -414,7 +414,7 @@ func TestANewTokenThatIsBuriedIsDugOut(t *testing.T) {
 	t.Parallel()
 	k := keptIn(t)
 	old := k.Token
-	k.vault.fate = func(name string, n int) string {
+	k.vault.meets(func(name string, n int) string {
 		if name == "PutParameter" && n == 2 {
 			go func() {
 				time.Sleep(50 * time.Millisecond)
@@ -428,7 +428,7 @@ func TestANewTokenThatIsBuriedIsDugOut(t *testing.T) {
 			return "slow"
 		}
 		return ""
-	}
+	})
 	if r := k.rotates("parameter"); r.Status != tokenRotated || !k.works("parameter") {
 		t.Errorf("%+v", r)
 	}
@@ -439,12 +439,12 @@ func TestAClaimThatBuriesSomebodysTokenPutsItBack(t *testing.T) {
 	t.Parallel()
 	k := keptIn(t)
 	theirs := k.AddToken(sandbox.Token{Name: "theirs", Scopes: []string{"api"}})
-	k.vault.fate = func(name string, _ int) string {
+	k.vault.meets(func(name string, _ int) string {
 		if name == "DescribeParameters" { // between our read and our write
 			k.vault.values = append(k.vault.values, value{theirs, "alias/mine", time.Now()})
 		}
 		return ""
-	}
+	})
 	r := k.rotates("parameter")
 	if r.Status != tokenBusy || k.vault.parameter().text != theirs || k.posts.Load() != 0 {
 		t.Errorf("%+v", r)
@@ -455,13 +455,13 @@ func TestATokenThatSomebodyPutsThereMeanwhileIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	k := keptIn(t)
 	theirs := k.AddToken(sandbox.Token{Name: "theirs", Scopes: []string{"api"}})
-	k.vault.fate = func(name string, _ int) string {
+	k.vault.meets(func(name string, _ int) string {
 		if name == "PutSecretValue" { // the claim
 			k.vault.versions[0].stages = nil
 			k.vault.versions = append(k.vault.versions, &stored{"theirs", theirs, []string{"AWSCURRENT"}, time.Now()})
 		}
 		return ""
-	}
+	})
 	if r := k.rotates("secret"); r.Status != tokenBusy || k.vault.current() != theirs || k.posts.Load() != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -497,13 +497,13 @@ func TestWhoeverIsKilledBeforeItHasStoredTheTokenLeavesAnHonestTrace(t *testing.
 	eachStore(t, func(t *testing.T, k *kept, store string) {
 		stuck := make(chan struct{})
 		var once sync.Once
-		k.vault.fate = func(name string, n int) string {
+		k.vault.meets(func(name string, n int) string {
 			if name == put(store) && n > 1 {
 				once.Do(func() { close(stuck) })
 				return "500"
 			}
 			return ""
-		}
+		})
 		cmd := k.process(store, "token", "rotate")
 		var heard strings.Builder
 		cmd.Stdout, cmd.Stderr = &heard, &heard
@@ -516,7 +516,7 @@ func TestWhoeverIsKilledBeforeItHasStoredTheTokenLeavesAnHonestTrace(t *testing.
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		k.hear(heard.String())
-		k.vault.fate = nil
+		k.vault.meets(nil)
 		k.vault.grow(time.Hour)
 		status := k.says(store, exitFailed, "token", "status")
 		if !strings.HasPrefix(status, "invalid: ") || !strings.Contains(status, "that one is lost: revoke it by its name in GitLab") {

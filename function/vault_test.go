@@ -70,6 +70,13 @@ func (v *vault) parameter() value {
 	return v.values[len(v.values)-1]
 }
 
+// meets sets what becomes of the calls from now on.
+func (v *vault) meets(fate func(name string, n int) string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.fate = fate
+}
+
 // calls counts the calls of a name.
 func (v *vault) calls(name string) int {
 	v.mu.Lock()
@@ -150,9 +157,16 @@ func no(code, message string) (int, any) {
 	return 400, map[string]any{"__type": code, "message": message}
 }
 
-func (v *vault) do(name string, in map[string]any) (int, any) {
+// do does what is asked, and answers in JSON.
+func (v *vault) do(name string, in map[string]any) (int, json.RawMessage) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	status, out := v.reply(name, in)
+	text, _ := json.Marshal(out)
+	return status, text
+}
+
+func (v *vault) reply(name string, in map[string]any) (int, any) {
 	if id := text(in, "SecretId"); id != "" && id != "gitlab/token" {
 		return no("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
 	}
