@@ -407,7 +407,7 @@ func keepToken(ts *testscript.TestScript, s *stage, args []string) error {
 	}
 	v := s.keepToken(text, where)
 	if arg(args, 1) == "managed" {
-		v.managed["Type"] = "GitLabAccessToken"
+		v.manage(map[string]any{"Type": "GitLabAccessToken"})
 	}
 	for _, assignment := range s.more {
 		name, value, _ := strings.Cut(assignment, "=")

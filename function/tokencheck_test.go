@@ -24,9 +24,7 @@ func (s *stage) expiresIn(days int) {
 // eventsOf are the details of the events that were put on the bus, by their type.
 func (v *vault) eventsOf(t *testing.T, detailType string) (found []rotator.TokenCheck) {
 	t.Helper()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, e := range v.events {
+	for _, e := range v.told() {
 		var in struct {
 			Entries []struct{ Source, DetailType, Detail string }
 		}
@@ -62,8 +60,8 @@ func TestTheFunctionChecksItsTokenInOneCall(t *testing.T) {
 	if len(all) != 2 || all[0].metric != "TokenDaysLeft" || all[0].unit != "None" || all[0].dimension != "Function" || all[0].label != "credential-rotator" || math.Abs(all[0].value-59.5) > 0.5 {
 		t.Errorf("measured %+v", all)
 	}
-	if len(v.events) > 0 {
-		t.Errorf("told: %v", v.events)
+	if len(v.told()) > 0 {
+		t.Errorf("told: %v", v.told())
 	}
 	if !strings.Contains(f.logs.String(), `"msg":"checked the token"`) {
 		t.Errorf("logged: %s", f.logs)
@@ -73,7 +71,7 @@ func TestTheFunctionChecksItsTokenInOneCall(t *testing.T) {
 func TestATokenThatEndsSoonIsToldOnTheBus(t *testing.T) {
 	v, env := newVault(t, "", "")
 	f := deploy(t, append(env, "EVENT_BUS=default", "METRICS_NAMESPACE=CredentialRotator")...)
-	v.versions[0].text = f.Token
+	v.hold(f.Token)
 	f.expiresIn(13)
 	got := f.says(check, plenty, rotator.Status(rotator.TokenExpiring))
 	if !strings.Contains(got, "make a new one (scope api) and put it into GITLAB_TOKEN") {
@@ -81,7 +79,7 @@ func TestATokenThatEndsSoonIsToldOnTheBus(t *testing.T) {
 	}
 	told := v.eventsOf(t, "Credential Rotation Token Expiring")
 	if len(told) != 1 || told[0].Status != rotator.TokenExpiring || *told[0].DaysLeft != 12 || told[0].Reason == "" {
-		t.Errorf("told: %v", v.events)
+		t.Errorf("told: %v", v.told())
 	}
 }
 
@@ -104,7 +102,7 @@ func TestATokenThatDoesNotWorkIsARefusalAndHasNoDaysLeft(t *testing.T) {
 				t.Errorf("measured %+v", all)
 			}
 			if told := v.eventsOf(t, "Credential Rotation Token Expiring"); len(told) != 1 || told[0].Status != rotator.TokenInvalid {
-				t.Errorf("told: %v", v.events)
+				t.Errorf("told: %v", v.told())
 			}
 		})
 	}
@@ -118,8 +116,8 @@ func TestAGitLabThatCannotBeAskedSaysNothingAboutTheToken(t *testing.T) {
 	if failed := (*rotator.FailedError)(nil); !errors.As(err, &failed) {
 		t.Errorf("got %v", err)
 	}
-	if f.out.Len() > 0 || len(v.events) > 0 {
-		t.Errorf("measured %s, told %v", f.out, v.events)
+	if f.out.Len() > 0 || len(v.told()) > 0 {
+		t.Errorf("measured %s, told %v", f.out, v.told())
 	}
 }
 
@@ -145,7 +143,7 @@ func TestABusThatCannotBeToldIsAWarning(t *testing.T) {
 func TestTheFunctionChecksTheTokenThatTheStoreHasNow(t *testing.T) {
 	v, env := newVault(t, "", "")
 	f := deploy(t, append(env, "GITLAB_TOKEN=", "GITLAB_TOKEN_SECRET=gitlab/token")...)
-	v.versions[0].text = f.Token
+	v.hold(f.Token)
 	f.expiresIn(3)
 	got := f.says(check, plenty, rotator.Status(rotator.TokenExpiring))
 	if !strings.Contains(got, "run credential-rotator token rotate, or make a new one (scope api) and put it into the secret gitlab/token in Secrets Manager") {

@@ -128,8 +128,8 @@ func TestATokenIsRotatedIntoTheStoreThatItIsKeptIn(t *testing.T) {
 		if want := time.Now().UTC().AddDate(0, 0, 90).Format(time.DateOnly); r.ExpiresAt != want {
 			t.Errorf("it ends on %s", r.ExpiresAt)
 		}
-		if got := k.vault.parameter(); store == "parameter" && (got.key != "alias/mine" || len(k.vault.values) != 3) {
-			t.Errorf("kept with the key %s, version %d", got.key, len(k.vault.values))
+		if got := k.vault.parameter(); store == "parameter" && (got.key != "alias/mine" || k.vault.written() != 3) {
+			t.Errorf("kept with the key %s, version %d", got.key, k.vault.written())
 		}
 		// And once more.
 		k.vault.grow(time.Hour)
@@ -300,7 +300,7 @@ func TestWhatSomebodyElseRotatesIsLeftAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := keptIn(t)
-			k.vault.managed = c.managed
+			k.vault.manage(c.managed)
 			r := k.rotates("secret")
 			if c.says == "" {
 				if r.Status != tokenRotated {
@@ -540,7 +540,7 @@ func TestARotationOfAKeyGetsOverThatOfItsToken(t *testing.T) {
 				v, env := newVault(t, "", "")
 				f := deploy(t, append(env, "GITLAB_TOKEN=", where)...)
 				k.stage, k.vault, k.env = f.stage, v, env
-				v.versions[0].text, v.values[0].text = f.Token, f.Token
+				v.hold(f.Token)
 				var rotated atomic.Bool
 				f.InterceptHTTP(func(r *http.Request) sandbox.Fate {
 					if nameOf(r) == at && rotated.CompareAndSwap(false, true) {

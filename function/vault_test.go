@@ -77,6 +77,34 @@ func (v *vault) meets(fate func(name string, n int) string) {
 	v.fate = fate
 }
 
+// manage sets what DescribeSecret says beside the usual.
+func (v *vault) manage(managed map[string]any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.managed = managed
+}
+
+// hold puts a token in both places.
+func (v *vault) hold(token string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.versions[0].text, v.values[0].text = token, token
+}
+
+// written counts the versions of the parameter.
+func (v *vault) written() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.values)
+}
+
+// told is what was put on the bus.
+func (v *vault) told() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.events)
+}
+
 // calls counts the calls of a name.
 func (v *vault) calls(name string) int {
 	v.mu.Lock()
