@@ -251,7 +251,7 @@ func TestATokenOfAGroupStartsPipelinesAndRetriesJobs(t *testing.T) {
 	check(t, err)
 	pl, _, err := c.Pipelines.CreatePipeline(4711, &gitlab.CreatePipelineOptions{Ref: new("main")}, ctx)
 	check(t, err)
-	if !strings.HasPrefix(pl.User.Username, "group_bot_") {
+	if !strings.HasPrefix(pl.User.Username, "group_9_bot_") {
 		t.Errorf("it is that of %s", pl.User.Username)
 	}
 	s.EditToken("group", func(t *Token) { t.GroupRoles[9] = Developer })

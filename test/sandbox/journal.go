@@ -13,7 +13,9 @@ import (
 // survive being written down is missed.
 type saved struct {
 	version int64
-	record  rotator.Record // as it was read back
+	lease   rotator.Lease
+	line    []byte
+	record  *rotator.Record // as it was read back; nil: nobody has, yet
 	by      *process
 }
 
@@ -45,24 +47,18 @@ func (p *Ports) Save(ctx context.Context, r rotator.Record) (rotator.Record, err
 	if err != nil {
 		return rotator.Record{}, err
 	}
-	var out rotator.Record
 	o := op{name: "journal.Save", detail: strings.TrimSpace(r.User + " " + string(r.Phase)), write: true, text: string(line)}
 	err = p.do(ctx, o, func() error {
-		if p.w.journal[r.User].version != r.Version {
+		if p.w.version(r.User) != r.Version {
 			return rotator.ErrConflict
 		}
-		var kept rotator.Record
-		if err := json.Unmarshal(line, &kept); err != nil {
-			return err
-		}
-		p.w.journal[r.User] = saved{next.Version, kept, &p.process}
-		out = p.w.record(r.User)
+		p.w.journal[r.User] = &saved{version: next.Version, lease: next.Lease, line: line, by: &p.process}
 		return nil
 	})
 	if err != nil {
 		return rotator.Record{}, err
 	}
-	return out, nil
+	return next, nil
 }
 
 // InFlight implements rotator.Journal.
@@ -122,10 +118,35 @@ func (w *World) Followed() bool {
 
 // record is the user's record. Whoever gets it may change what it points to.
 func (w *World) record(user string) rotator.Record {
-	r := w.journal[user].record
+	kept := w.journal[user]
+	if kept == nil {
+		return rotator.Record{}
+	}
+	if kept.record == nil {
+		kept.record = &rotator.Record{}
+		must(json.Unmarshal(kept.line, kept.record))
+	}
+	r := *kept.record
 	r.KnownKeys, r.Attempts = slices.Clone(r.KnownKeys), slices.Clone(r.Attempts)
 	r.Warnings, r.Steps = slices.Clone(r.Warnings), slices.Clone(r.Steps)
+	r.Refs, r.Protect, r.Deployments = slices.Clone(r.Refs), slices.Clone(r.Protect), slices.Clone(r.Deployments)
 	return r
+}
+
+func (w *World) version(user string) int64 {
+	if kept := w.journal[user]; kept != nil {
+		return kept.version
+	}
+	return 0
+}
+
+// Lease is that of the user's record.
+func (w *World) Lease(user string) rotator.Lease {
+	defer w.enter()()
+	if kept := w.journal[user]; kept != nil {
+		return kept.lease
+	}
+	return rotator.Lease{}
 }
 
 // Record is the user's record in the journal, of Version 0 when there is none.

@@ -218,7 +218,7 @@ func (w *World) begun(made *accessKey) {
 // then nobody can tell whose key it is. It is so while another
 // holds the lease. (Through the HTTP fronts there is no journal in the world.)
 func (w *World) judgeMade(p *process, k *accessKey) {
-	if last := w.journal[k.owner.Name]; last.by != p && last.record.Lease.Held(w.now) {
+	if last := w.journal[k.owner.Name]; last != nil && last.by != p && last.lease.Held(w.now) {
 		w.violate("%s made %s while the rotation of %s was that of %s", p.name, k.id, k.owner.Name, last.by.name)
 	}
 }

@@ -119,7 +119,7 @@ type World struct {
 	deployments []*deployment
 	lastID      map[string]int64 // GitLab counts each kind of thing instance-wide
 
-	journal  map[string]saved
+	journal  map[string]*saved
 	followed bool // the follow-up is switched on
 	history  []rotator.Entry
 	notices  []Notification
@@ -149,7 +149,7 @@ func New(o Options) *World {
 		projects: map[int64]*project{},
 		groups:   map[int64]*group{},
 		lastID:   map[string]int64{},
-		journal:  map[string]saved{},
+		journal:  map[string]*saved{},
 		front:    map[string]*process{},
 		marks:    disguises(mark),
 	}

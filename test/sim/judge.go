@@ -63,7 +63,7 @@ func (p *play) judgePair(i int, service sandbox.Service) {
 // judgeLease: nobody takes a lease that another still holds.
 func (p *play) judgeLease() {
 	before := p.lease
-	p.lease = p.Record(p.Service.User).Lease
+	p.lease = p.Lease(p.Service.User)
 	if before.Owner != p.lease.Owner && before.Held(time.Now()) {
 		p.blame("a run that was never given it has taken the lease of another, which lasts until %s", before.Until.Format("15:04:05"))
 	}
@@ -71,7 +71,7 @@ func (p *play) judgeLease() {
 
 // judgeWriter: nobody writes to IAM or GitLab but who holds the lease.
 func (p *play) judgeWriter(r *run, c sandbox.Call) {
-	if l := p.Record(p.Service.User).Lease; !strings.HasPrefix(l.Owner, r.name+"/") || !l.Held(time.Now()) {
+	if l := p.Lease(p.Service.User); !strings.HasPrefix(l.Owner, r.name+"/") || !l.Held(time.Now()) {
 		p.blame("run %s is about to %s %s, and the lease is that of %s until %s", r.name, c.Name, c.Detail, l.Owner, l.Until.Format("15:04:05"))
 	}
 }
