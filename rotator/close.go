@@ -46,7 +46,7 @@ func asError(r Result, cause error) error {
 
 // Invalid refuses a request before any remote call.
 func Invalid(r Request, err error) (Result, error) {
-	result := Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.Targets()[0].ProjectID, Warnings: []string{}, Steps: []StepTime{}}
+	result := Result{Status: StatusRefused, Reason: err.Error(), User: r.User, ProjectID: r.project(), Warnings: []string{}, Steps: []StepTime{}}
 	return result, asError(result, err)
 }
 
@@ -227,7 +227,7 @@ func (u *run) result(v verdict) Result { return u.resultOf(u.record, v) }
 // resultOf puts a verdict about a rotation into the words of the contract.
 func (u *run) resultOf(r Record, v verdict) Result {
 	result := Result{
-		Status: v.status, Reason: v.reason, User: u.request.User, ProjectID: u.request.Targets()[0].ProjectID,
+		Status: v.status, Reason: v.reason, User: u.request.User, ProjectID: u.request.project(),
 		RotationID: r.RotationID, PreviousKeyID: r.PreviousKeyID, CurrentKeyID: v.keyID,
 		Warnings: u.allWarnings(r, v), Steps: append([]StepTime{}, r.Steps...),
 	}
@@ -244,7 +244,7 @@ func (u *run) resultOf(r Record, v verdict) Result {
 			result.Deployments = all
 		}
 	}
-	if places := u.request.Places(); len(places) > 1 {
+	if places := u.request.Places(); len(places) > 1 || places[0].GroupID != 0 {
 		result.Destinations = places
 	}
 	if !v.nextDue.IsZero() {

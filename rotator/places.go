@@ -47,7 +47,7 @@ func placesWhere(o observed, id string, is progress) []int {
 
 // publishedEverywhere tells whether a key is whole in all places, as they were read.
 func publishedEverywhere(o observed, id string) bool {
-	return len(o.published) > 0 && len(placesWhere(o, id, whole)) == len(o.published)
+	return len(placesWhere(o, id, whole)) == len(o.request.Places())
 }
 
 // heldKeyID is the key that a place hands out, "" when that cannot be told. A value

@@ -114,6 +114,11 @@ func (r Request) Turns() []Turn {
 	return turns
 }
 
+// project is the one that a request is first about: of a group, the first to be redeployed.
+func (r Request) project() int64 {
+	return cmp.Or(r.Targets()[0].ProjectID, r.Turns()[0].ProjectID)
+}
+
 // Places are where the request's pair is published.
 func (r Request) Places() []Place {
 	var places []Place

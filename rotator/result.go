@@ -32,7 +32,7 @@ type Result struct {
 	Deployment    *Deployment `json:"deployment,omitempty"`     // the last one
 	// Deployments are all redeploys until now, when the request has several.
 	Deployments []Deployment `json:"deployments,omitempty"`
-	// Destinations are the places of a request that has several.
+	// Destinations are the places of a request that has several, or whose place is a group.
 	Destinations []Place    `json:"destinations,omitempty"`
 	NextDue      *time.Time `json:"next_due,omitempty"`
 	SoakUntil    *time.Time `json:"soak_until,omitempty"`

@@ -1,0 +1,190 @@
+package rotator
+
+import "testing"
+
+// twoPlaces is idleAndDue with the key in two projects.
+func twoPlaces() observed {
+	o := idleAndDue()
+	first, second := o.request.Target, o.request.Target
+	second.ProjectID = 4712
+	o.request.Target, o.request.Destinations = Target{}, []Target{first, second}
+	o.record.Request = o.request
+	o.user.Binding = "4712 4711"
+	o.published = append(o.published, o.published[0])
+	o.preflight.Turns = append(o.preflight.Turns, o.preflight.Turns[0])
+	return o
+}
+
+// holds is a place that hands out a key, stamped by us.
+func holds(id string) Published {
+	return Published{
+		KeyID:  Variable{Exists: true, Masked: true, Value: id, Claims: id},
+		Secret: Variable{Exists: true, Masked: true, Claims: id},
+		At:     noon,
+	}
+}
+
+func hidden(p Published) Published {
+	p.KeyID.Hidden, p.KeyID.Value, p.Secret.Hidden = true, "", true
+	return p
+}
+
+func TestAKeyInSeveralPlacesIsLookedAtInAllOfThem(t *testing.T) {
+	newer := func(o *observed) { withKeys(o, aged(oldKey, 84*day), aged(newKeyID, day)) }
+	table(t, twoPlaces, map[string]decision{
+		"they all hold it, and it is due":   {given: func(*observed) {}, step: StepBegin, keyID: oldKey, says: []string{"was 84 days old"}},
+		"they all hold it, and it is young": {given: young, status: StatusNotDue},
+		"one lacks its variables": {
+			given: func(o *observed) { young(o); o.published[1] = Published{} },
+			step:  StepBegin, keyID: oldKey, says: []string{"AWS_SECRET_ACCESS_KEY is missing"},
+		},
+		"one has a fault": {given: func(o *observed) { o.published[1].Faults = []string{"too long"} }, status: StatusRefused, says: []string{"too long"}},
+		"one is protected, and its ref is not": {
+			given:  func(o *observed) { o.published[1].Secret.Protected, o.preflight.Turns[1].RefProtected = true, false },
+			status: StatusRefused, says: []string{"AWS_SECRET_ACCESS_KEY is protected, and main is not"},
+		},
+		"a ref that is not protected is the other's": {
+			given: func(o *observed) { o.published[1].Secret.Protected, o.preflight.Turns[0].RefProtected = true, false },
+			step:  StepBegin, keyID: oldKey,
+		},
+		"the user is bound to one of them": {given: func(o *observed) { o.user.Binding = "4711" }, status: StatusRefused, says: []string{"not to project 4712", "4711 4712"}},
+		"the user is bound to a group too": {given: func(o *observed) { o.user.Binding = "4711 4712 group:9" }, status: StatusRefused, says: []string{"does not cover group:9"}},
+		"they hold different keys": {
+			given:  func(o *observed) { newer(o); o.published[0].KeyID.Value, o.published[1].KeyID.Value = newKeyID, oldKey },
+			status: StatusHeld, says: []string{"do not hold the same key", "project 4711 [*] has " + newKeyID, "project 4712 [*] has " + oldKey},
+		},
+		"one has a newer key of ours, which can be read": {
+			given: func(o *observed) { newer(o); o.published[1] = holds(newKeyID) },
+			step:  StepBegin, keyID: newKeyID, says: []string{"is not published everywhere yet"},
+			check: func(t *testing.T, v verdict) {
+				if v.adopt != newKeyID || v.previous != oldKey {
+					t.Errorf("it adopts %s and retires %s", v.adopt, v.previous)
+				}
+			},
+		},
+		"one has a newer key of ours, which is hidden": {
+			given:  func(o *observed) { newer(o); o.published[1] = hidden(holds(newKeyID)) },
+			status: StatusHeld, says: []string{"do not hold the same key"},
+		},
+		"one has an older key of ours": {
+			given:  func(o *observed) { newer(o); o.published[0].KeyID.Value = newKeyID; o.published[1] = holds(oldKey) },
+			status: StatusHeld, says: []string{"do not hold the same key"},
+		},
+		"one has a foreign key": {given: func(o *observed) { o.published[1].KeyID.Value = thirdKey }, status: StatusHeld, says: []string{"has " + thirdKey}},
+		"one has a foreign key, by force": {
+			given: func(o *observed) { o.published[1].KeyID.Value, o.request.Force = thirdKey, true },
+			step:  StepBegin, keyID: oldKey, says: []string{"it was forced"},
+		},
+		"they hold different keys, and one may fail": {
+			given: func(o *observed) {
+				newer(o)
+				o.published[0], o.published[1] = hidden(holds(newKeyID)), hidden(holds(oldKey))
+				o.request.Force, o.request.RetireKey = true, oldKey
+			},
+			step: StepDeactivate, keyID: oldKey, says: []string{"retire_key names"},
+		},
+		"they hold different keys, by force, and nothing says which may fail": {
+			given: func(o *observed) {
+				newer(o)
+				o.published[0], o.published[1] = hidden(holds(newKeyID)), hidden(holds(oldKey))
+				o.request.Force = true
+			},
+			status: StatusHeld, says: []string{"two keys"},
+		},
+		"what else holds the key is a fault, whatever the place": {
+			given:  func(o *observed) { o.published[1].Elsewhere = []Holding{{"COPY [*]", oldKey}} },
+			status: StatusRefused, says: []string{"COPY [*] holds the key"},
+		},
+	})
+}
+
+// halfway is twoPlaces in mid publication: the new key has a proven pair.
+func halfway() observed {
+	o := twoPlaces()
+	o.record.Phase, o.record.PreviousKeyID, o.record.NewKeyID, o.record.KnownKeys = PhaseCreated, oldKey, newKeyID, []string{oldKey}
+	o.record.CreatingSince = noon.Add(-day)
+	o.havePair, o.proven = true, true
+	withKeys(&o, aged(oldKey, 84*day), aged(newKeyID, 0))
+	return o
+}
+
+func TestAPairIsPublishedToOnePlaceAfterTheOther(t *testing.T) {
+	dead := func(o *observed) { o.havePair, o.proven = false, false }
+	at := func(place int) func(*testing.T, verdict) {
+		return func(t *testing.T, v verdict) {
+			if v.place != place {
+				t.Errorf("it is at place %d, want %d", v.place, place)
+			}
+		}
+	}
+	table(t, halfway, map[string]decision{
+		"nowhere yet": {given: func(*observed) {}, step: StepPublishSecret, keyID: newKeyID, check: at(0)},
+		"nowhere yet, and the first is hidden: what can be read back comes first": {
+			given: func(o *observed) { o.published[0] = hidden(o.published[0]) },
+			step:  StepPublishSecret, keyID: newKeyID, check: at(1),
+		},
+		"in the first":       {given: func(o *observed) { o.published[0] = holds(newKeyID) }, step: StepPublishSecret, keyID: newKeyID, check: at(1)},
+		"half in the second": {given: func(o *observed) { o.published[1].Secret.Claims = newKeyID }, step: StepPublishKeyID, keyID: newKeyID, check: at(1)},
+		"in both":            {given: func(o *observed) { o.published[0], o.published[1] = holds(newKeyID), hidden(holds(newKeyID)) }, step: StepMark, keyID: newKeyID},
+		"in the first, and the run has died": {
+			given: func(o *observed) { dead(o); o.published[0] = holds(newKeyID) },
+			step:  StepRecover, keyID: newKeyID, check: at(0),
+		},
+		"in the second, and the run has died": {
+			given: func(o *observed) { dead(o); o.published[1] = holds(newKeyID) },
+			step:  StepRecover, keyID: newKeyID, check: at(1),
+		},
+		"what was read back is proven again": {
+			given: func(o *observed) { o.proven = false; o.published[0] = holds(newKeyID) },
+			step:  StepProve, keyID: newKeyID,
+		},
+		"what was read back does not work": {
+			given: func(o *observed) {
+				o.proven, o.givenUp, o.published[0] = false, "it does not authenticate", holds(newKeyID)
+			},
+			status: StatusFailed, says: []string{"does not authenticate", "not published everywhere", "both keys work"},
+		},
+		"hidden where it is, and the run has died": {
+			given:  func(o *observed) { dead(o); o.published[0] = hidden(holds(newKeyID)) },
+			status: StatusHeld, says: []string{"project 4711 [*] has " + newKeyID, "project 4712 [*] has " + oldKey, "nothing is broken", "retire_key"},
+		},
+		"hidden where it is, and a person says which may fail": {
+			given: func(o *observed) {
+				dead(o)
+				o.published[0], o.request.Force, o.request.RetireKey = hidden(holds(newKeyID)), true, oldKey
+			},
+			step: StepRestart,
+		},
+		"hidden where it is, by force alone": {
+			given:  func(o *observed) { dead(o); o.published[0], o.request.Force = hidden(holds(newKeyID)), true },
+			status: StatusHeld,
+		},
+		"somebody has published another key at the second": {
+			given:  func(o *observed) { o.published[0], o.published[1] = holds(newKeyID), holds(thirdKey) },
+			status: StatusHeld, says: []string{"somebody has published " + thirdKey},
+		},
+		"somebody has, and nothing was published yet": {
+			given: func(o *observed) { o.published[0] = holds(thirdKey) },
+			step:  StepDiscard, keyID: newKeyID,
+		},
+		"nowhere, and the run has died": {given: dead, step: StepDiscard, keyID: newKeyID},
+	})
+}
+
+func TestAnOldKeyIsKeptAsLongAsOnePlaceLacksTheNewOne(t *testing.T) {
+	base := func() observed {
+		o := halfway()
+		o.record.Phase, o.havePair, o.proven = PhaseRetiring, false, false
+		o.record.PublishedAt, o.record.DeployedAt, o.record.RetiringSince = noon.Add(-day), noon.Add(-day), noon.Add(-day)
+		o.published = []Published{holds(newKeyID), holds(newKeyID)}
+		return o
+	}
+	table(t, base, map[string]decision{
+		"all have it": {given: func(*observed) {}, step: StepDeactivate, keyID: oldKey},
+		"the second was changed": {
+			given:  func(o *observed) { o.published[1] = holds(oldKey) },
+			status: StatusHeld, says: []string{"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [*] of project 4712 no longer hold", "both keys are kept"},
+		},
+		"the second was not read": {given: func(o *observed) { o.published = o.published[:1] }, status: StatusHeld, says: []string{"project 4712"}},
+	})
+}
