@@ -167,7 +167,7 @@ func (d *decoder) set(name string, value json.RawMessage, target any) bool {
 	case *[]ProjectWay:
 		return each(d, name, value, func(within string, fields map[string]json.RawMessage) {
 			w := ProjectWay{Way: Way{Redeploy: RedeployPipeline}}
-			into := w.Way.fields()
+			into := w.fields()
 			into["project_id"] = &w.ProjectID
 			d.decode(within, fields, into)
 			*target = append(*target, w)

@@ -290,7 +290,7 @@ func (u *run) holderQuestions() []Redeploy {
 		return []Redeploy{u.redeploy()}
 	}
 	ask := func(project, group int64) Redeploy { // without a mark: it is that of one project
-		return Redeploy{ProjectID: project, GroupID: group, PublishedAt: u.record.PublishedAt, After: Unmarked, CallerJob: u.request.CallerJobID}
+		return Redeploy{ProjectID: project, GroupID: group, PublishedAt: u.record.PublishedAt, After: Unmarked(), CallerJob: u.request.CallerJobID}
 	}
 	var all []Redeploy
 	var asked []int64
@@ -336,7 +336,7 @@ func (u *run) redeploy() Redeploy {
 		Live: t.Redeploy == RedeployDeployment && (!r.FellBack || t.Fallback == ""),
 	}
 	if r.Fresh {
-		d.After = Unmarked
+		d.After = Unmarked()
 	}
 	kind := KindPipeline
 	if d.Live {

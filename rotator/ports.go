@@ -298,7 +298,7 @@ type Mark struct {
 }
 
 // Unmarked is the mark of a project of which none was taken: nothing is later by order.
-var Unmarked = Mark{Pipeline: math.MaxInt64}
+func Unmarked() Mark { return Mark{Pipeline: math.MaxInt64} }
 
 // Tagger makes and removes the tags that a live commit is deployed from.
 type Tagger interface {

@@ -38,7 +38,7 @@ func destinationRecovers(t *testing.T, f DestinationFixture) {
 	f.put(asTheyAre)
 	f.publish(t)
 	got, err := f.Destination.Recover(t.Context(), f.Request.Place(), destinationNewID)
-	if err != nil || got.Reveal() != destinationNew {
+	if err != nil || got != rotator.NewSecret(destinationNew) {
 		t.Errorf("it is another secret, or %v", err)
 	}
 	if _, err := f.Destination.Recover(t.Context(), f.Request.Place(), destinationOldID); !errors.Is(err, rotator.ErrRefused) {
@@ -99,7 +99,7 @@ func destinationFile(t *testing.T, f DestinationFixture) {
 	if !v.File || v.Masked || v.Value != "[shop]\naws_access_key_id = "+destinationNewID+"\naws_secret_access_key = "+destinationNew+"\n" {
 		t.Errorf("it is a file: %v, masked: %v, or reads otherwise", v.File, v.Masked)
 	}
-	if got, err := f.Destination.Recover(t.Context(), f.Request.Place(), destinationNewID); err != nil || got.Reveal() != destinationNew {
+	if got, err := f.Destination.Recover(t.Context(), f.Request.Place(), destinationNewID); err != nil || got != rotator.NewSecret(destinationNew) {
 		t.Errorf("it is another secret, or %v", err)
 	}
 }

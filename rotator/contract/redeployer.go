@@ -370,8 +370,16 @@ func redeployFinished(t *testing.T, f RedeployerFixture) {
 	}
 }
 
+// TaggerFixture is a project without tags, and a Tagger that reaches it.
+type TaggerFixture struct {
+	Tagger        rotator.Tagger
+	ProjectID     int64
+	Commit, Other string          // two commits of the project
+	Tags          func() []string // that the project has
+}
+
 // Tagger pins what a rotator.Tagger promises.
-func Tagger(t *testing.T, tagger rotator.Tagger, projectID int64, commit, other string, tags func() []string) {
+func Tagger(t *testing.T, f TaggerFixture) {
 	const name = rotator.TagPrefix + "1"
 	must := func(err error) {
 		t.Helper()
@@ -380,20 +388,20 @@ func Tagger(t *testing.T, tagger rotator.Tagger, projectID int64, commit, other 
 		}
 	}
 	for range 2 { // the second time its reply was lost
-		must(tagger.Tag(t.Context(), projectID, name, commit))
-		if got := tags(); !slices.Equal(got, []string{name}) {
+		must(f.Tagger.Tag(t.Context(), f.ProjectID, name, f.Commit))
+		if got := f.Tags(); !slices.Equal(got, []string{name}) {
 			t.Errorf("the tags are %q", got)
 		}
 	}
-	if err := tagger.Tag(t.Context(), projectID, name, other); !errors.Is(err, rotator.ErrRefused) {
+	if err := f.Tagger.Tag(t.Context(), f.ProjectID, name, f.Other); !errors.Is(err, rotator.ErrRefused) {
 		t.Errorf("at another commit: %v", err)
 	}
-	if err := tagger.Tag(t.Context(), projectID, name+"-gone", "0123456789abcdef0123456789abcdef01234567"); !errors.Is(err, rotator.ErrRefused) {
+	if err := f.Tagger.Tag(t.Context(), f.ProjectID, name+"-gone", "0123456789abcdef0123456789abcdef01234567"); !errors.Is(err, rotator.ErrRefused) {
 		t.Errorf("at a commit that is not there: %v", err)
 	}
 	for range 2 {
-		must(tagger.Untag(t.Context(), projectID, name))
-		if got := tags(); len(got) > 0 {
+		must(f.Tagger.Untag(t.Context(), f.ProjectID, name))
+		if got := f.Tags(); len(got) > 0 {
 			t.Errorf("the tags are %q", got)
 		}
 	}

@@ -77,7 +77,7 @@ func TestTaggerContract(t *testing.T) {
 			s.EditProject(4711, func(p *sandbox.Project) {
 				p.Refs = append(p.Refs, sandbox.Ref{Name: "live", SHA: commit}, sandbox.Ref{Name: "next", SHA: other})
 			})
-			contract.Tagger(t, of(t, s), 4711, commit, other, func() []string { return s.Tags(4711) })
+			contract.Tagger(t, contract.TaggerFixture{Tagger: of(t, s), ProjectID: 4711, Commit: commit, Other: other, Tags: func() []string { return s.Tags(4711) }})
 		})
 	}
 }
@@ -120,7 +120,7 @@ func TestTheHoldersOfAGroupAreThoseOfItsProjects(t *testing.T) {
 	for _, id := range []int64{4711, 4712, 4713} {
 		want = append(want, s.RunningJob(id, sandbox.JobSpec{Name: "job"}, time.Minute))
 	}
-	jobs, err := overHTTP(t, s.World, s.Token).Holders(t.Context(), rotator.Redeploy{GroupID: 9, PublishedAt: time.Now(), After: rotator.Unmarked})
+	jobs, err := overHTTP(t, s.World, s.Token).Holders(t.Context(), rotator.Redeploy{GroupID: 9, PublishedAt: time.Now(), After: rotator.Unmarked()})
 	var got []int64
 	for _, j := range jobs {
 		got = append(got, j.ID)

@@ -33,13 +33,13 @@ func (c *Client) readAll(ctx context.Context, places []rotator.Place) (all []rot
 	for i, p := range places {
 		owner := p.Owner()
 		if _, read := rows[owner]; !read {
-			list, described, at, err := c.rows(ctx, p)
+			list, err := c.rows(ctx, p)
 			if err != nil {
 				return nil, nil, fmt.Errorf("reading the variables of %s: %w", owner, err)
 			}
-			rows[owner], times[owner] = list, at
-			all[i].Elsewhere = elsewhere(list, places, owner)
-			if fault := c.stampless(ctx, len(list), described); fault != "" {
+			rows[owner], times[owner] = list.rows, list.at
+			all[i].Elsewhere = elsewhere(list.rows, places, owner)
+			if fault := c.stampless(ctx, len(list.rows), list.described); fault != "" {
 				all[i].Faults = append(all[i].Faults, fault)
 			}
 		}
@@ -50,12 +50,19 @@ func (c *Client) readAll(ctx context.Context, places []rotator.Place) (all []rot
 	return all, rows, nil
 }
 
-// rows are all variables of the project or group of a place, whether they have
-// descriptions, and GitLab's time.
-func (c *Client) rows(ctx context.Context, p rotator.Place) (rows []*gitlab.ProjectVariable, described bool, at time.Time, err error) {
+// listing is all variables of a project or group, whether they have descriptions, and
+// GitLab's time of the answer.
+type listing struct {
+	rows      []*gitlab.ProjectVariable
+	described bool
+	at        time.Time
+}
+
+func (c *Client) rows(ctx context.Context, p rotator.Place) (listing, error) {
+	var l listing
 	rows, resp, err := pages(variablePages, func(page gitlab.PaginationOptionFunc) ([]*gitlab.ProjectVariable, *gitlab.Response, error) {
 		list, resp, err := c.listVariables(ctx, p, page)
-		described = described || err == nil && describes(resp)
+		l.described = l.described || err == nil && describes(resp)
 		return list, resp, err
 	})
 	if err != nil {
@@ -63,12 +70,13 @@ func (c *Client) rows(ctx context.Context, p rotator.Place) (rows []*gitlab.Proj
 		switch {
 		case why.foreign:
 		case why.status == http.StatusUnauthorized, why.status == http.StatusForbidden, why.status == http.StatusNotFound:
-			return nil, false, time.Time{}, refused(why)
+			return listing{}, refused(why)
 		}
-		return nil, false, time.Time{}, why
+		return listing{}, why
 	}
-	at, err = serverTime(resp)
-	return rows, described, at, err
+	l.rows = rows
+	l.at, err = serverTime(resp)
+	return l, err
 }
 
 // sorted is what a place holds, of all variables of its project or group.

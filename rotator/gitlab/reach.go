@@ -48,7 +48,7 @@ func (c *Client) lookWhoGets(ctx context.Context, pre *preflight, r rotator.Requ
 			continue
 		}
 		place := places[t.Target]
-		if err := c.lookAtReach(ctx, pre, i, t, places, uncovered(rows[place.Owner()], places, place)); err != nil {
+		if err := c.lookAtReach(ctx, pre, r, i, uncovered(rows[place.Owner()], places, place)); err != nil {
 			return err
 		}
 	}
@@ -66,7 +66,8 @@ func uncovered(rows []*gitlab.ProjectVariable, places []rotator.Place, of rotato
 }
 
 // lookAtReach finds what jobs of a turn would get instead of what is published.
-func (c *Client) lookAtReach(ctx context.Context, pre *preflight, i int, t rotator.Turn, places []rotator.Place, rows []*gitlab.ProjectVariable) error {
+func (c *Client) lookAtReach(ctx context.Context, pre *preflight, r rotator.Request, i int, rows []*gitlab.ProjectVariable) error {
+	t, places := r.Turns()[i], r.Places()
 	place := places[t.Target]
 	project, turn := pre.projects[t.ProjectID], pre.Turns[i]
 	a := audience{
@@ -82,7 +83,7 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, i int, t rotat
 		return err
 	}
 	if place.GroupID != 0 {
-		more, err := c.lookAtHeir(ctx, pre, t, places, a, project)
+		more, err := c.lookAtHeir(ctx, pre, t, places, a)
 		if err != nil {
 			return err
 		}
@@ -103,18 +104,18 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, i int, t rotat
 
 // lookAtHeir looks at the variables of a project that gets those of a group: its own
 // outrank them, and may hold the same key.
-func (c *Client) lookAtHeir(ctx context.Context, pre *preflight, t rotator.Turn, places []rotator.Place, a audience, project *gitlab.Project) ([]string, error) {
-	itself := rotator.Place{ProjectID: t.ProjectID}
-	own, _, _, err := c.rows(ctx, itself)
+func (c *Client) lookAtHeir(ctx context.Context, pre *preflight, t rotator.Turn, places []rotator.Place, a audience) ([]string, error) {
+	project, itself := pre.projects[t.ProjectID], rotator.Place{ProjectID: t.ProjectID}
+	own, err := c.rows(ctx, itself)
 	if errors.Is(err, rotator.ErrRefused) {
 		return []string{fmt.Sprintf("the variables of project %d cannot be read (%v), and its own outrank the group's: look there", t.ProjectID, err)}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the variables of project %d: %w", t.ProjectID, err)
 	}
-	for _, h := range elsewhere(own, places, itself.Owner()) {
+	for _, h := range elsewhere(own.rows, places, itself.Owner()) {
 		h.Variable += fmt.Sprintf(" of project %d", t.ProjectID)
 		pre.Published[t.Target].Elsewhere = append(pre.Published[t.Target].Elsewhere, h)
 	}
-	return heirShadows(a, []heir{{Name: "project " + project.PathWithNamespace, WebURL: project.WebURL, Settings: projectSettings(own)}}), nil
+	return heirShadows(a, []heir{{Name: "project " + project.PathWithNamespace, WebURL: project.WebURL, Settings: projectSettings(own.rows)}}), nil
 }

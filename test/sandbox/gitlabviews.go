@@ -235,7 +235,7 @@ func postPipeline(r *request) (any, error) {
 	if _, ok := r.in["variables"]; ok {
 		return nil, baseFault("Insufficient permissions to set pipeline variables")
 	}
-	pl, err := r.w.createPipelineWith(r.project, r.token, r.in["ref"], r.under("inputs"))
+	pl, err := r.w.createPipeline(r.project, r.token, r.in["ref"], r.under("inputs"))
 	if err != nil {
 		return nil, err
 	}

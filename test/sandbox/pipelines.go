@@ -128,12 +128,7 @@ func over(status string) bool {
 
 // createPipeline follows GitLab app/services/ci/create_pipeline_service.rb as far
 // as a caller without pipeline variables sees it.
-func (w *World) createPipeline(p *project, t *token, refName string) (*pipeline, error) {
-	return w.createPipelineWith(p, t, refName, nil)
-}
-
-// createPipelineWith is createPipeline with inputs.
-func (w *World) createPipelineWith(p *project, t *token, refName string, inputs map[string]string) (*pipeline, error) {
+func (w *World) createPipeline(p *project, t *token, refName string, inputs map[string]string) (*pipeline, error) {
 	ref, ok := p.ref(refName)
 	role := t.roleIn(p)
 	var fault string

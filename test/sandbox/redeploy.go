@@ -46,7 +46,7 @@ func (p *Ports) Start(ctx context.Context, r rotator.Redeploy) (rotator.Deployme
 		if err != nil {
 			return asPort(err)
 		}
-		pl, err := p.w.createPipelineWith(project, t, r.Ref, words(r.Inputs))
+		pl, err := p.w.createPipeline(project, t, r.Ref, words(r.Inputs))
 		if err != nil {
 			return asPort(err)
 		}
