@@ -103,7 +103,7 @@ func (u *session) rotate(ctx context.Context) error {
 	defer cancel()
 	result := advance(ctx, r, request, u.wait > 0, view)
 	view.close()
-	return u.answer(result)
+	return u.answer(result, request)
 }
 
 // advance rotates, and with wait goes on as long as the result is one that time
@@ -122,25 +122,39 @@ func advance(ctx context.Context, r *rotator.Rotator, request rotator.Request, w
 }
 
 func (u *session) plan(ctx context.Context) error {
-	return u.read(ctx, func(ctx context.Context, r *rotator.Rotator, request rotator.Request) error {
+	return u.read(ctx, func(ctx context.Context, c config, r *rotator.Rotator, request rotator.Request) error {
 		result, _ := r.Plan(ctx, request)
-		return u.answer(result)
+		u.code = exitOf(result.Status)
+		switch {
+		case u.markdown:
+			return writeMarkdown(u.streams.out, result, request, c.GitLabURL)
+		case u.json:
+			_, err := u.streams.out.Write(encode(result))
+			return err
+		}
+		return writePlan(u.streams.out, u.page(), result, request)
 	})
 }
 
 func (u *session) status(ctx context.Context) error {
-	return u.read(ctx, func(ctx context.Context, r *rotator.Rotator, request rotator.Request) error {
+	return u.read(ctx, func(ctx context.Context, _ config, r *rotator.Rotator, request rotator.Request) error {
 		report, err := r.Report(ctx, request)
 		if err != nil {
-			return u.answer(report.Outlook)
+			return u.answer(report.Outlook, request)
+		}
+		if len(report.Unread) > 0 {
+			u.code = exitFailed
 		}
 		if u.json {
 			_, err = u.streams.out.Write(encode(listed(report)))
 			return err
 		}
-		return writeReport(u.streams.out, report, time.Now())
+		return writeReport(u.streams.out, u.page(), report, time.Now())
 	})
 }
+
+// page is what an answer in text is written on.
+func (u *session) page() *page { return pageFor(u.streams.out, u.environ) }
 
 // listed makes a report's empty lists lists: null is nothing to iterate over.
 func listed(r rotator.Report) rotator.Report {
@@ -150,7 +164,9 @@ func listed(r rotator.Report) rotator.Report {
 	for i := range r.Published {
 		list(&r.Published[i].Faults)
 		list(&r.Published[i].Elsewhere)
+		list(&r.Published[i].Redeploys)
 	}
+	list(&r.Unread)
 	list(&r.Record.KnownKeys)
 	list(&r.Record.Attempts)
 	list(&r.Record.Warnings)
@@ -164,7 +180,7 @@ func list[T any](l *[]T) {
 	}
 }
 
-func (u *session) read(ctx context.Context, look func(context.Context, *rotator.Rotator, rotator.Request) error) error {
+func (u *session) read(ctx context.Context, look func(context.Context, config, *rotator.Rotator, rotator.Request) error) error {
 	request, err := u.request()
 	if err != nil {
 		return err
@@ -175,7 +191,7 @@ func (u *session) read(ctx context.Context, look func(context.Context, *rotator.
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.RunTimeout)
 	defer cancel()
-	return look(ctx, r, request)
+	return look(ctx, c, r, request)
 }
 
 func (u *session) resume(ctx context.Context) error {
@@ -197,7 +213,7 @@ func (u *session) resume(ctx context.Context) error {
 		_, err = u.streams.out.Write(encode(all))
 		return err
 	}
-	return writeResults(u.streams.out, all.Results)
+	return writeResults(u.streams.out, u.page(), all.Results)
 }
 
 // handle does what the function would do. Its log is for a person, and the metrics
@@ -235,11 +251,11 @@ func (u *session) handle(ctx context.Context) error {
 }
 
 // answer writes a result, and sets the exit code that it means.
-func (u *session) answer(r rotator.Result) error {
+func (u *session) answer(r rotator.Result, request rotator.Request) error {
 	u.code = exitOf(r.Status)
 	if u.json {
 		_, err := u.streams.out.Write(encode(r))
 		return err
 	}
-	return writeResults(u.streams.out, []rotator.Result{r})
+	return writeResult(u.streams.out, u.page(), r, request)
 }

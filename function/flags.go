@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,10 +23,11 @@ import (
 // and no framework's: the usual ones look methods up by name, which keeps the linker
 // from leaving out what nobody calls, and doubles the function's size.
 type arguments struct {
-	verb   string
-	fields map[string]any // of the request, those that were given
-	json   bool
-	wait   time.Duration
+	verb     string
+	fields   map[string]any // of the request, those that were given
+	json     bool
+	markdown bool
+	wait     time.Duration
 	// expiresInDays is how long the next token of GitLab is to live.
 	expiresInDays int
 }
@@ -83,8 +85,10 @@ func (a *arguments) check(words []string) error {
 		return fmt.Errorf("%s takes no flags of a request", a.verb)
 	case a.expiresInDays != 0:
 		return errors.New("--expires-in-days goes with token rotate")
-	case about && a.fields["project_id"] == nil:
-		return fmt.Errorf("--project-id is missing: the number of the GitLab project that deploys with the key")
+	case about && !a.saysWhere():
+		return errors.New("--project-id is missing: the number of the GitLab project that deploys with the key (or --group-id, or --destinations)")
+	case a.markdown && a.verb != "plan":
+		return errors.New("-o markdown goes with plan")
 	case a.wait != 0 && a.verb != "rotate":
 		return errors.New("--wait goes with rotate")
 	case a.wait < 0:
@@ -109,6 +113,8 @@ func (a *arguments) checkToken(words []string) error {
 		return fmt.Errorf("%s takes no flags of a request", a.verb)
 	case a.wait != 0:
 		return errors.New("--wait goes with rotate")
+	case a.markdown:
+		return errors.New("-o markdown goes with plan")
 	case a.expiresInDays != 0 && a.verb != tokenRotate:
 		return errors.New("--expires-in-days goes with token rotate")
 	case a.expiresInDays == 0:
@@ -117,17 +123,47 @@ func (a *arguments) checkToken(words []string) error {
 	return nil
 }
 
+// saysWhere tells whether the flags name a place.
+func (a *arguments) saysWhere() bool {
+	return a.fields["project_id"] != nil || a.fields["group_id"] != nil || a.fields["destinations"] != nil
+}
+
 func (a *arguments) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("credential-rotator", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
-	for _, field := range []string{"environment_scope", "access_key_id_variable", "secret_access_key_variable", "redeploy", "ref", "environment", "fallback", "retire_key"} {
+	a.requestFlags(flags)
+	flags.DurationVar(&a.wait, "wait", 0, "")
+	flags.Func("expires-in-days", "", func(s string) (err error) {
+		if a.expiresInDays, err = strconv.Atoi(s); err != nil || a.expiresInDays < 1 || a.expiresInDays > 365 {
+			return errors.New("it must be 1 to 365")
+		}
+		return nil
+	})
+	output := func(s string) error {
+		if s != "text" && s != "json" && s != "markdown" {
+			return errors.New("it must be text, json or, of plan, markdown")
+		}
+		a.json, a.markdown = s == "json", s == "markdown"
+		return nil
+	}
+	flags.Func("o", "", output)
+	flags.Func("output", "", output)
+	return flags
+}
+
+// requestFlags are the flags of a request's fields.
+func (a *arguments) requestFlags(flags *flag.FlagSet) {
+	for _, field := range []string{
+		"environment_scope", "access_key_id_variable", "secret_access_key_variable", "credentials_file_variable", "profile",
+		"redeploy", "ref", "environment", "fallback", "retire_key",
+	} {
 		flags.Func(flagOf(field), "", func(s string) error {
 			a.fields[field] = s
 			return nil
 		})
 	}
-	for _, field := range []string{"project_id", "max_age_days", "lead_days", "overlap_hours", "soak_hours", "caller_job_id"} {
+	for _, field := range []string{"project_id", "group_id", "max_age_days", "lead_days", "overlap_hours", "soak_hours", "caller_job_id"} {
 		flags.Func(flagOf(field), "", func(s string) error {
 			n, err := strconv.ParseInt(s, 10, 64)
 			if err != nil {
@@ -137,27 +173,41 @@ func (a *arguments) flags() *flag.FlagSet {
 			return nil
 		})
 	}
-	flags.BoolFunc("force", "", func(s string) (err error) {
-		a.fields["force"], err = strconv.ParseBool(s)
-		return err
-	})
-	flags.DurationVar(&a.wait, "wait", 0, "")
-	flags.Func("expires-in-days", "", func(s string) (err error) {
-		if a.expiresInDays, err = strconv.Atoi(s); err != nil || a.expiresInDays < 1 || a.expiresInDays > 365 {
-			return errors.New("it must be 1 to 365")
-		}
-		return nil
-	})
-	output := func(s string) error {
-		if s != "text" && s != "json" {
-			return errors.New("it must be text or json")
-		}
-		a.json = s == "json"
-		return nil
+	for _, field := range []string{"force", "allow_unmasked"} {
+		flags.BoolFunc(flagOf(field), "", func(s string) (err error) {
+			a.fields[field], err = strconv.ParseBool(s)
+			return err
+		})
 	}
-	flags.Func("o", "", output)
-	flags.Func("output", "", output)
-	return flags
+	for _, field := range []string{"inputs", "redeploys", "destinations"} {
+		flags.Func(flagOf(field), "", func(s string) (err error) {
+			a.fields[field], err = jsonOf(s)
+			return err
+		})
+	}
+}
+
+// jsonOf is the JSON that a flag's value is or, after an @, that the file of this name
+// holds.
+func jsonOf(s string) (json.RawMessage, error) {
+	text := []byte(s)
+	if name, is := strings.CutPrefix(s, "@"); is {
+		file, err := os.Open(name) // #nosec G304: whoever gives the command names it
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }()
+		if text, err = io.ReadAll(io.LimitReader(file, rotator.MaxEventBytes+1)); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case len(text) > rotator.MaxEventBytes:
+		return nil, fmt.Errorf("it is larger than %d bytes", rotator.MaxEventBytes)
+	case !json.Valid(text):
+		return nil, errors.New("it must be JSON, or @ and the name of a file that holds it")
+	}
+	return text, nil
 }
 
 // dashed writes the flag in an error of package flag as the usage does.
@@ -187,13 +237,19 @@ func (a *arguments) request() (rotator.Request, error) {
 func flagOf(field string) string { return strings.ReplaceAll(field, "_", "-") }
 
 // inFlags tells the faults of a request in the words of the command: the field that a
-// fault begins with, and every other of several words, is a flag.
+// fault begins with, and every other of several words, is a flag. What is inside of a
+// flag's JSON keeps its names: --destinations[0].environment_scope must be …
 func inFlags(invalid *rotator.RequestError) string {
 	flag := func(name string) string { return "--" + flagOf(name) }
-	fields := regexp.MustCompile(`\b(environment_scope|(access_key_id|secret_access_key)_variable|(max_age|lead)_days|(overlap|soak)_hours|project_id|retire_key|caller_job_id)\b`)
+	fields := regexp.MustCompile(`\b(environment_scope|(access_key_id|secret_access_key|credentials_file)_variable|(max_age|lead)_days|(overlap|soak)_hours|(project|group|caller_job)_id|retire_key|allow_unmasked)\b`)
+	nested := regexp.MustCompile(`(^|[ "])((?:destinations|redeploys)\[)`)
 	told := rotator.RequestError{Faults: slices.Clone(invalid.Faults)}
 	for i, fault := range told.Faults {
 		name, rest, _ := strings.Cut(fault, " ")
+		if strings.ContainsAny(name, "[") || name == "unknown" {
+			told.Faults[i] = nested.ReplaceAllString(fault, "$1--$2")
+			continue
+		}
 		if name != "user" {
 			name = flag(name)
 		}

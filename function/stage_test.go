@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -294,9 +292,9 @@ func (s *stage) empty() {
 }
 
 func (s *stage) begin(scene string) error {
-	prepare, ok := scenes()[scene]
+	prepare, ok := allScenes()[scene]
 	if !ok {
-		return fmt.Errorf("there is no scene %q; there are %s", scene, strings.Join(slices.Sorted(maps.Keys(scenes())), ", "))
+		return fmt.Errorf("there is no scene %q; there are %s", scene, strings.Join(sceneNames(), ", "))
 	}
 	return prepare(s)
 }
@@ -337,6 +335,7 @@ var normals = []struct {
 	{re: regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), as: "TIME"},
 	{re: regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`), as: "DATE TIME"},
 	{re: regexp.MustCompile(`\d{4}-\d\d-\d\d`), as: "DATE"},
+	{re: regexp.MustCompile(`\((now|(in )?\d+ (min|h|days?)( ago)?)\)`), as: "(AWAY)"},
 	{re: regexp.MustCompile(`"ms":\s*\d+`), as: `"ms":0`},
 	{re: regexp.MustCompile(`https?://[^/\s",;:]+(:\d+)?`), as: "https://HOST"},
 	{re: regexp.MustCompile(`\b127\.0\.0\.1:\d+`), as: "HOST"},

@@ -18,8 +18,9 @@ Flags, which are the fields of a request:
     --secret-access-key-variable NAME  (AWS_SECRET_ACCESS_KEY)
     --redeploy HOW                     pipeline, deployment (what is live, again) or none (pipeline)
     --ref REF                          branch or tag of the pipeline (the default branch)
+    --inputs JSON                      of the pipeline: {"name": value}
     --environment NAME                 whose deployment is the proof of success, or is made again
-    --fallback HOW                     pipeline, when what is live cannot be deployed again
+    --fallback HOW                     when what is live cannot be deployed again: pipeline or live_commit
     --max-age-days N                   how old a key may become (90)
     --lead-days N                      how much earlier it is replaced (7)
     --overlap-hours N                  how long both keys work after the deployment (0)
@@ -28,10 +29,18 @@ Flags, which are the fields of a request:
     --retire-key ID                    a key that is in the way and may be retired
     --caller-job-id N                  the CI job that asks and waits: it is not waited for
 
+Other places, and several (JSON is given as it is, or as @FILE):
+    --destinations JSON                the places, instead of --project-id and what is about one place
+    --redeploys JSON                   several redeploys of one place, in order
+    --group-id N                       a GitLab group instead of a project; it needs --redeploys
+    --credentials-file-variable NAME   one variable of type file, instead of the two
+    --profile NAME                     in that file (default)
+    --allow-unmasked                   which GitLab cannot mask: accept that
+
 And:
     --wait TIME                        of rotate: go on for so long while it is waiting
     --expires-in-days N                of token rotate: how long the new one lives, 1 to 365 (90)
-    -o, --output text|json             how answers are written (text)
+    -o, --output text|json|markdown    how answers are written (text); markdown is a note of plan
     -h, --help                         this
 
 Exit codes: 0 done or nothing to do, 1 refused or failed, 2 wrong flags or

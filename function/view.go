@@ -123,12 +123,18 @@ func title(s rotator.Step) string {
 		return "create a key"
 	case rotator.StepProve:
 		return "prove it"
+	case rotator.StepRecover:
+		return "read it back"
 	case rotator.StepPublishSecret:
 		return "publish secret"
 	case rotator.StepPublishKeyID:
 		return "publish key id"
 	case rotator.StepRedeploy:
 		return "redeploy"
+	case rotator.StepTag:
+		return "tag live commit"
+	case rotator.StepUntag:
+		return "remove the tag"
 	case rotator.StepAwait:
 		return "deployment"
 	case rotator.StepDeactivate:

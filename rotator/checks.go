@@ -65,39 +65,77 @@ func variablesCheck(o observed, i int, place Place) Check {
 			}
 		}
 	}
-	c := Check{Name: place.String(), State: CheckOK, Detail: holdsWords(o, p)}
-	if len(faults) > 0 {
+	c := Check{Name: variablesName(place), State: CheckOK, Detail: holdsWords(o, i, place)}
+	switch {
+	case len(faults) > 0:
 		c.State, c.Detail = CheckFault, strings.Join(faults, "; ")
+	case p.At.IsZero(): // another place could not be read, and they are read at once
+		c.State, c.Detail = CheckWarning, "not looked at: what keeps another place from being read has to be mended first"
 	}
 	return c
 }
 
-// holdsWords is what a place holds now, and how.
-func holdsWords(o observed, p Published) string {
-	if !p.KeyID.Exists && !p.Secret.Exists {
-		return "to be made"
+// variablesName is what the check of a place's variables is called.
+func variablesName(p Place) string {
+	return fmt.Sprintf("variables [%s] of %s", p.EnvironmentScope, p.Owner())
+}
+
+// holdsWords is what a place holds now, and what becomes of it.
+func holdsWords(o observed, i int, place Place) string {
+	p, names := o.published[i], place.Variables()
+	slices.Reverse(names) // the key id is what people look for
+	var are []string
+	for _, v := range []Variable{p.KeyID, p.Secret}[:len(names)] {
+		are = append(are, variableWords(o, i, place, v))
 	}
-	words := []string{orNothing(heldKeyID(o, p))}
+	words := names[0] + " is " + are[0]
+	switch {
+	case len(names) > 1 && are[0] == are[1]:
+		words = strings.Join(names, " and ") + " are " + are[0]
+	case len(names) > 1:
+		words += ", " + names[1] + " is " + are[1]
+	}
+	if held := heldKeyID(o, p); held != "" {
+		return held + ": " + words
+	}
+	return words
+}
+
+// variableWords is how a variable is, or how it is made.
+func variableWords(o observed, i int, place Place, v Variable) string {
+	var words []string
 	for _, flag := range []struct {
 		on   bool
 		word string
-	}{{p.Secret.Masked, "masked"}, {p.Secret.Hidden, "hidden"}, {p.Secret.Protected, "protected"}} {
+	}{
+		{place.File != "", "a file, which GitLab cannot mask"}, {place.File == "" && !v.Masked && !v.Hidden, "not masked yet"},
+		{v.Masked && place.File == "", "masked"}, {v.Hidden, "hidden"},
+		{v.Protected || !v.Exists && refsProtected(o, i), "protected"},
+	} {
 		if flag.on {
 			words = append(words, flag.word)
 		}
+	}
+	if !v.Exists {
+		return "missing, and made: " + strings.Join(words, ", ")
 	}
 	return strings.Join(words, ", ")
 }
 
 // elsewhereChecks: what else holds the key would be left with one that is deleted.
 func elsewhereChecks(o observed) []Check {
+	const called = "other variables"
 	var all []Check
 	ids := heldKeyIDs(o)
 	unknown := len(ids) == 0 || slices.Equal(ids, []string{""})
 	for _, h := range elsewhere(o) {
 		if slices.Contains(ids, h.KeyID) || h.KeyID == o.request.RetireKey || unknown && hasKey(o.keys, h.KeyID) {
-			all = append(all, Check{h.Variable, CheckFault, fmt.Sprintf("%s holds the key %s as well, and would be left with a key that is deleted: give it a user of its own, or remove it", h.Variable, h.KeyID)})
+			all = append(all, Check{called, CheckFault, fmt.Sprintf("%s holds the key %s as well, and would be left with a key that is deleted: give it a user of its own, or remove it", h.Variable, h.KeyID)})
 		}
+	}
+	unread := func(p Published) bool { return p.At.IsZero() }
+	if len(all) == 0 && len(o.published) > 0 && !slices.ContainsFunc(o.published, unread) {
+		all = append(all, Check{called, CheckOK, "none that can be read holds the key"})
 	}
 	if p := publishedKeyID(o); o.request.RetireKey != "" && o.request.RetireKey == p {
 		all = append(all, Check{"retire_key", CheckFault, fmt.Sprintf("retire_key names %s, the key that is published: it is replaced, not retired", p)})

@@ -1,9 +1,12 @@
 package rotator
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Plan tells what Advance would do first, and why, with every check that a rotation
@@ -19,31 +22,79 @@ func (r *Rotator) Plan(ctx context.Context, request Request) (Result, error) {
 	if err != nil {
 		return u.close(ctx, verdict{}, u.failed(StepObserve, err))
 	}
-	v := decide(o)
+	o, unseen := u.lookOn(ctx, o)
+	v, before := decide(o), checks(o)
 	if v.status == "" {
 		v.status, v.keyID = StatusWouldRotate, publishedKeyID(o)
 		if o.record.InFlight() {
 			v.reason = "under way (" + string(o.record.Phase) + "); next: " + v.reason
 		}
-		v.warnings = append(v.warnings, warningsIn(checks(o))...)
+		v.warnings = append(v.warnings, warningsIn(before)...)
 	}
 	result, err := u.close(ctx, v, nil)
-	result.Checks = slices.Concat(userChecks(o), checks(o))
+	if goesOn(o) {
+		before = nil // it was checked when it began
+	}
+	result.Checks = slices.Concat(u.userChecks(o), inOrder(o, slices.Concat(unseen, tornToo(o, before))))
 	return result, err
 }
 
-// userChecks are the checks that need no GitLab: each refusal that a decision begins with.
-func userChecks(o observed) []Check {
+// goesOn tells whether a rotation is under way that the request is about.
+func goesOn(o observed) bool {
+	_, elsewhere := elsewhereInFlight(o)
+	return o.record.InFlight() && o.record.UniqueID == o.user.UniqueID && !elsewhere
+}
+
+// lookOn looks at what a refusal or a fault spares a run: whoever plans wants to know
+// everything that is to be mended, at once. Only of what the user is not bound to
+// nothing is asked: it is somebody else's. What could not be looked at is told.
+func (u *run) lookOn(ctx context.Context, o observed) (observed, []Check) {
+	var unseen []Check
+	note := func(name, why string) {
+		unseen = append(unseen, Check{name, CheckWarning, "not looked at: " + why})
+	}
+	if err := u.lookAtKeys(ctx); err != nil {
+		note(keysName, err.Error())
+		u.seen.keys = nil
+	}
+	if _, foreign := unbound(o); foreign {
+		note("GitLab", "the user has to be bound first")
+		return u.observed(), unseen
+	}
+	if goesOn(o) {
+		return u.observed(), unseen
+	}
+	if err := u.lookBefore(ctx); err != nil {
+		note("GitLab", err.Error())
+		return u.observed(), unseen
+	}
+	if preflight := u.seen.preflight; u.seen.published == nil {
+		u.seen.preflight = nil // with its faults they would not be looked at
+		err := u.lookAtPublished(ctx)
+		if u.seen.preflight = preflight; err != nil || !slices.ContainsFunc(u.observed().published, isRead) {
+			u.seen.published = nil
+			note("variables", "what is marked as a fault keeps them from being read")
+		}
+	}
+	if !o.record.InFlight() {
+		_ = u.lookAtLastUse(ctx) // that it cannot be read is told with the key
+	}
+	return u.observed(), unseen
+}
+
+// isRead tells whether a place could be read.
+func isRead(p Published) bool { return !p.At.IsZero() }
+
+// userChecks are the checks that need no GitLab, among them each refusal that a decision
+// begins with.
+func (u *run) userChecks(o observed) []Check {
 	all := []Check{
-		refusalCheck(o, "binding of user "+o.user.Name, unbound, o.user.Binding),
-		refusalCheck(o, "other runs", busy, "none"),
-		refusalCheck(o, "rotation in flight", elsewhereInFlight, flightWords(o.record)),
-		refusalCheck(o, "user "+o.user.Name, otherUser, o.user.ARN),
+		refusalCheck(o, "IAM user", otherUser, o.user.ARN),
+		refusalCheck(o, "binding", unbound, "to "+o.user.BoundTo()),
+		journalCheck(o),
+		quarantineCheck(o),
 	}
-	if len(o.user.Quarantine) > 0 {
-		all = append(all, Check{"quarantine", CheckFault, "AWS attached " + strings.Join(o.user.Quarantine, ", ") + ": its key has leaked; look into it, then run with force"})
-	}
-	if len(o.keys) > 0 {
+	if u.seen.keys != nil {
 		all = append(all, keysCheck(o))
 	}
 	return all
@@ -56,78 +107,136 @@ func refusalCheck(o observed, name string, refusal func(observed) (verdict, bool
 	return Check{name, CheckOK, found}
 }
 
-func flightWords(r Record) string {
-	if !r.InFlight() {
-		return "none"
+// BoundTo is what the user's tag names, as a person would say it.
+func (u User) BoundTo() string {
+	var words []string
+	for _, id := range strings.Fields(u.Binding) {
+		if group, is := strings.CutPrefix(id, "group:"); is {
+			words = append(words, "group "+group)
+			continue
+		}
+		words = append(words, "project "+id)
 	}
-	return string(r.Phase) + ", begun " + stamp(r.StartedAt)
+	return strings.Join(words, ", ")
 }
 
-// keysCheck: a new key needs a free slot.
+// journalCheck: another run would have to end first. That is no fault: it will.
+func journalCheck(o observed) Check {
+	const called = "journal"
+	if v, found := elsewhereInFlight(o); found {
+		return Check{called, CheckFault, v.reason}
+	}
+	if v, found := busy(o); found {
+		return Check{called, CheckWarning, v.reason + ": look again then"}
+	}
+	if goesOn(o) {
+		return Check{called, CheckOK, fmt.Sprintf("a rotation is under way (%s) since %s; what GitLab needs was looked at when it began", o.record.Phase, stamp(o.record.StartedAt))}
+	}
+	return Check{called, CheckOK, "no rotation is under way"}
+}
+
+func quarantineCheck(o observed) Check {
+	const called = "quarantine"
+	found := strings.Join(o.user.Quarantine, ", ")
+	switch {
+	case found == "":
+		return Check{called, CheckOK, "AWS has not said that a key has leaked"}
+	case o.request.Force:
+		return Check{called, CheckWarning, fmt.Sprintf("AWS attached %s to user %s: its key has leaked; force replaces it, and the policy stays until a person detaches it", found, o.user.Name)}
+	}
+	return Check{called, CheckFault, fmt.Sprintf("AWS attached %s to user %s: its key has leaked; look into it, then run with force, which replaces the key (the policy stays until a person detaches it)", found, o.user.Name)}
+}
+
+// keysName is what the check of a user's keys is called.
+const keysName = "access keys"
+
+// keysCheck: a new key needs a free slot, and it must be plain which key it replaces.
+// That is decided as if nothing else were wrong.
 func keysCheck(o observed) Check {
-	c := Check{"keys of user " + o.user.Name, CheckOK, keyIDs(o.keys)}
+	c := Check{keysName, CheckOK, keysWords(o)}
+	if o.record.InFlight() || len(o.published) == 0 || !slices.ContainsFunc(o.published, isRead) {
+		return c
+	}
+	o.preflight, o.user.Quarantine, o.published = Preflight{}, nil, slices.Clone(o.published)
+	for i := range o.published {
+		o.published[i].Faults, o.published[i].Elsewhere = nil, nil
+	}
 	switch v := decideIdle(o); {
-	case o.record.InFlight():
-	case len(o.keys) > keyLimit:
+	case v.status == StatusHeld, v.status == StatusRefused && len(o.keys) > keyLimit:
 		c.State, c.Detail = CheckFault, v.reason
-	case v.status == StatusHeld:
-		c.State, c.Detail = CheckFault, v.reason
+	case v.step == StepTidy:
+		c.State, c.Detail = CheckWarning, fmt.Sprintf("%s is inactive, and is deleted, for its slot is needed", v.keyID)
+	case v.step == StepDeactivate:
+		c.State, c.Detail = CheckWarning, fmt.Sprintf("%s is named in retire_key: it is deactivated and deleted, for its slot is needed", v.keyID)
+	case len(v.warnings) > 0:
+		c.State, c.Detail = CheckWarning, strings.Join(v.warnings, "; ")
 	}
 	return c
 }
 
-// Report is what there is to know about a user's keys.
-type Report struct {
-	User      User          `json:"user"`
-	Keys      []KeyReport   `json:"keys"`
-	Published []PlaceReport `json:"published"`
-	Record    Record        `json:"record"`
-	// Outlook is what the next run would do.
-	Outlook Result `json:"outlook"`
-}
-
-// PlaceReport is what one place holds.
-type PlaceReport struct {
-	Place
-	Published
-	// HeldKeyID is the key that it hands out, "" when that cannot be told.
-	HeldKeyID string `json:"held_key_id"`
-}
-
-// KeyReport is a key with its last use.
-type KeyReport struct {
-	AccessKey
-	LastUse LastUse `json:"last_use"`
-	// Unread says why the last use could not be read, "" when it was.
-	Unread string `json:"unread,omitempty"`
-}
-
-// Report looks at a user's keys, at what is published and at the journal. It only reads.
-func (r *Rotator) Report(ctx context.Context, request Request) (Report, error) {
-	outlook, err := r.Plan(ctx, request)
-	if outlook.Status == StatusFailed || outlook.User == "" {
-		return Report{Outlook: outlook}, err
+func keysWords(o observed) string {
+	var words []string
+	for _, k := range o.keys {
+		words = append(words, fmt.Sprintf("%s is %s, %d days old", k.ID, strings.ToLower(string(k.Status)), int(o.iamNow.Sub(k.CreatedAt)/(24*time.Hour))))
 	}
-	ctx, cancel, u := r.newRun(ctx, request)
-	defer cancel()
-	u.readOnly = true
-	for _, look := range []func(context.Context) error{u.lookAtUser, u.lookAtKeys, u.lookAtPublished} {
-		if err := look(ctx); err != nil {
-			outlook, err = u.close(ctx, verdict{}, u.failed(StepObserve, err))
-			return Report{Outlook: outlook}, err
-		}
-	}
-	report := Report{User: u.seen.user, Record: u.record, Outlook: outlook}
-	o := u.observed()
+	return orElse(strings.Join(words, "; "), "none yet")
+}
+
+// tornToo adds that a pair is torn, which is no fault: a rotation mends it.
+func tornToo(o observed, all []Check) []Check {
 	for i, p := range o.published {
-		report.Published = append(report.Published, PlaceReport{Place: u.request.Places()[i], Published: p, HeldKeyID: heldKeyID(o, p)})
-	}
-	for _, k := range valueOr(u.seen.keys) {
-		kr := KeyReport{AccessKey: k}
-		if kr.LastUse, err = u.Users.LastUsed(ctx, k.ID); err != nil {
-			kr.Unread = err.Error()
+		_, reason := torn(o, p)
+		for j := range all {
+			if reason != "" && all[j].State == CheckOK && all[j].Name == variablesName(o.request.Places()[i]) {
+				all[j].State, all[j].Detail = CheckWarning, reason+": jobs get a pair that does not work until a rotation has mended it"
+			}
 		}
-		report.Keys = append(report.Keys, kr)
 	}
-	return report, nil
+	return all
+}
+
+// inOrder sorts checks as a person thinks: the token; then of each place who owns it,
+// its variables, and its redeploys. The same is told once.
+func inOrder(o observed, all []Check) []Check {
+	var once []Check
+	for _, c := range all {
+		if !slices.Contains(once, c) {
+			once = append(once, c)
+		}
+	}
+	slices.SortStableFunc(once, func(a, b Check) int { return cmp.Compare(rank(o.request, a.Name), rank(o.request, b.Name)) })
+	return once
+}
+
+// rank is where a check belongs. What it is about is the end of its name.
+func rank(r Request, name string) int {
+	const kinds = 4
+	targets := r.Targets()
+	switch {
+	case name == keysName:
+		return -2
+	case strings.HasPrefix(name, "GitLab"):
+		return -1
+	case name == "other variables", name == "retire_key":
+		return kinds * len(targets)
+	}
+	for i, t := range targets {
+		owners := []string{t.Place().Owner()}
+		for _, w := range t.ways() {
+			owners = append(owners, fmt.Sprintf("project %d", w.ProjectID))
+		}
+		for _, owner := range owners {
+			switch {
+			case name == owner:
+				return kinds * i
+			case name == variablesName(t.Place()):
+				return kinds*i + 1
+			case strings.HasPrefix(name, "variables ") && strings.HasSuffix(name, owner):
+				continue // of another place of the same owner
+			case strings.HasSuffix(name, owner):
+				return kinds*i + 2
+			}
+		}
+	}
+	return kinds*len(targets) - 1
 }
