@@ -21,7 +21,7 @@ func writeMarkdown(w io.Writer, r rotator.Result, request rotator.Request, gitLa
 	m := markdown{gitLabURL: strings.TrimSuffix(gitLabURL, "/") + "/"}
 	sign, verdict := headline(r)
 	m.line("### %s credential-rotator: %s %s", sign, code(r.User), verdict)
-	m.line("\n%s", m.text(shortly(r)))
+	m.line("\n%s", m.text(shortly(r, emojiOf(rotator.CheckFault))))
 	if n := len(rotator.Preflight{Checks: r.Checks}.Found(rotator.CheckWarning)); n > 0 && r.Status != rotator.StatusRefused {
 		m.line("\n%s.", count(n, "warning"))
 	}
@@ -131,7 +131,7 @@ func isNoAddress(c rune) bool {
 
 // isNoProse: everything that could mean something to Markdown or to GitLab.
 func isNoProse(c rune) bool {
-	return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-–…’'/.,;()=+✗", c)
+	return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-–…’'/.,;()=+❌", c)
 }
 
 // code is a text as code, where nothing means anything. A line of a table ends its cells

@@ -27,8 +27,10 @@ func (s *stage) places() error {
 	})
 	s.AddGroup(sandbox.Group{ID: 9, Path: "pay"})
 	s.AddProject(sandbox.Project{ID: 4712, Path: "pay/api", Pipeline: []sandbox.JobSpec{{Name: "deploy", Environment: "production"}}})
-	s.SetGroupVariable(9, sandbox.Variable{Key: "AWS_ACCESS_KEY_ID", Value: s.Key.ID, Masked: true})
-	s.SetGroupVariable(9, sandbox.Variable{Key: "AWS_SECRET_ACCESS_KEY", Value: s.Key.Secret.Reveal(), Masked: true})
+	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		v, _ := s.Variable(4711, key, "*")
+		s.SetGroupVariable(9, sandbox.Variable{Key: key, Value: v.Value, Masked: true})
+	}
 	s.SetLive(4712, "production", s.key)
 	s.EditToken("rotator", func(t *sandbox.Token) { t.GroupRoles = map[int64]int{9: sandbox.Owner} })
 	s.Watch(sandbox.Service{

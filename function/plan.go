@@ -11,7 +11,7 @@ import (
 
 // writePlan writes what would be done, and every check that was made.
 func writePlan(w io.Writer, p *page, r rotator.Result, request rotator.Request) error {
-	p.verdict(r, shortly(r))
+	p.verdict(r, shortly(r, "✗"))
 	p.facts(r, request.Places())
 	begins := r.RotationID == "" // one under way may have been asked for in another way
 	if begins && (r.Status == rotator.StatusWouldRotate || r.Status == rotator.StatusNotDue) {
@@ -27,8 +27,9 @@ func writePlan(w io.Writer, p *page, r rotator.Result, request rotator.Request) 
 	return err
 }
 
-// shortly is the reason of a plan. What the checks say in full is not said twice.
-func shortly(r rotator.Result) string {
+// shortly is the reason of a plan. What the checks say in full, with a sign, is not said
+// twice.
+func shortly(r rotator.Result, sign string) string {
 	faults := faultsOf(r)
 	rest := r.Reason
 	for _, fault := range faults {
@@ -38,12 +39,12 @@ func shortly(r rotator.Result) string {
 		return r.Reason
 	}
 	if r.Status == rotator.StatusHeld {
-		return "somebody must look at what is marked ✗; nothing is broken"
+		return "somebody must look at what is marked " + sign + "; nothing is broken"
 	}
 	if len(faults) == 1 {
-		return "what is marked ✗ has to be mended first"
+		return "what is marked " + sign + " has to be mended first"
 	}
-	return fmt.Sprintf("the %d things that are marked ✗ have to be mended first", len(faults))
+	return fmt.Sprintf("the %d things that are marked %s have to be mended first", len(faults), sign)
 }
 
 func faultsOf(r rotator.Result) []string {

@@ -152,7 +152,7 @@ func pairWords(r rotator.PlaceReport, p *page) string {
 	if r.HeldKeyID == "" {
 		return "which key it hands out cannot be told: it is hidden, or is none"
 	}
-	return "hands out " + r.HeldKeyID + "; whose the secret is, no stamp tells"
+	return "hands out " + r.HeldKeyID + "; no stamp tells whether the secret is its own"
 }
 
 func (p *page) variables(r rotator.PlaceReport) {

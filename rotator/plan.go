@@ -71,15 +71,33 @@ func (u *run) lookOn(ctx context.Context, o observed) (observed, []Check) {
 	if preflight := u.seen.preflight; u.seen.published == nil {
 		u.seen.preflight = nil // with its faults they would not be looked at
 		err := u.lookAtPublished(ctx)
-		if u.seen.preflight = preflight; err != nil || !slices.ContainsFunc(u.observed().published, isRead) {
+		u.seen.preflight = preflight
+		if why := unreadWords(u.observed(), err); why != "" {
 			u.seen.published = nil
-			note("variables", "what is marked as a fault keeps them from being read")
+			note("variables", why)
 		}
 	}
 	if !o.record.InFlight() {
 		_ = u.lookAtLastUse(ctx) // that it cannot be read is told with the key
 	}
 	return u.observed(), unseen
+}
+
+// unreadWords say why no place could be read, "" when one was. That the token does not
+// work is told by its own check.
+func unreadWords(o observed, err error) string {
+	p := o.published
+	switch {
+	case err == nil && slices.ContainsFunc(p, isRead):
+		return ""
+	case slices.ContainsFunc(o.preflight.Checks, func(c Check) bool { return c.Name == "GitLab token" && c.State == CheckFault }):
+		return "the GitLab token has to be mended first"
+	case err == nil && len(p) > 0:
+		return strings.Join(p[0].Faults, "; ")
+	case err == nil:
+		return "there are none"
+	}
+	return err.Error()
 }
 
 // isRead tells whether a place could be read.
