@@ -4,7 +4,7 @@ package main
 const usage = `Usage:
     credential-rotator rotate USER --project-id N [flags] [--wait 30m]
     credential-rotator plan   USER --project-id N [flags]   # reads only; what it would do, and why
-    credential-rotator status USER --project-id N           # keys, ages, what is published, the record
+    credential-rotator status USER --project-id N [flags]   # keys, places, what is under way, what comes next
     credential-rotator resume                               # advance everything in flight
     credential-rotator handle < event.json                  # exactly what the function would do
     credential-rotator token status                         # whose GitLab token it is, and until when
