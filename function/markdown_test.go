@@ -29,7 +29,7 @@ func TestATextIsShownInANoteAsItIsMeant(t *testing.T) {
 		":skull: - item 1. 2) x":                                                  "`:skull:` `-` item `1.` `2)` x",
 		"a\u202eb\u200bc\x00d \u2028 e":                                           "`abc` d e",
 		"**bold** _it_ [a](b) ![a](b) &lt; $x$ {+a+} [[_TOC_]] *[a]: b":           "`**bold**` `_it_` `[a](b`) `![a](b`) `&lt`; `$x$` `{+a+}` `[[_TOC_]]` `*[a]`: b",
-		"":                                                                        "",
+		"": "",
 	} {
 		if got := m.text(given); got != want {
 			t.Errorf("%q is shown as\n%s\nwant\n%s", given, got, want)

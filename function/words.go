@@ -94,6 +94,10 @@ func asFlags(r rotator.Request) string {
 		text("access_key_id_variable", r.AccessKeyIDVariable, usual.AccessKeyIDVariable)
 		text("secret_access_key_variable", r.SecretAccessKeyVariable, usual.SecretAccessKeyVariable)
 		text("credentials_file_variable", r.CredentialsFileVariable, "")
+		text("profile", r.Profile, "")
+		if r.AllowUnmasked {
+			all = append(all, "--allow-unmasked")
+		}
 		text("redeploy", r.Redeploy, usual.Redeploy)
 		text("ref", r.Ref, "")
 		text("environment", r.Environment, "")

@@ -108,8 +108,10 @@ func variableWords(o observed, i int, place Place, v Variable) string {
 		on   bool
 		word string
 	}{
-		{place.File != "", "a file, which GitLab cannot mask"}, {place.File == "" && !v.Masked && !v.Hidden, "not masked yet"},
-		{v.Masked && place.File == "", "masked"}, {v.Hidden, "hidden"},
+		{place.File != "", "a file, which GitLab cannot mask"},
+		{place.File == "" && !v.Masked && !v.Hidden, "not masked yet"},
+		{v.Masked && place.File == "", "masked"},
+		{v.Hidden, "hidden"},
 		{v.Protected || !v.Exists && refsProtected(o, i), "protected"},
 	} {
 		if flag.on {
