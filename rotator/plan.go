@@ -150,7 +150,7 @@ func journalCheck(o observed) Check {
 	if goesOn(o) {
 		return Check{called, CheckOK, fmt.Sprintf("a rotation is under way (%s) since %s; what GitLab needs was looked at when it began", o.record.Phase, stamp(o.record.StartedAt))}
 	}
-	return Check{called, CheckOK, "JOURNAL knows of no rotation that is under way"}
+	return Check{called, CheckOK, "no rotation is under way in JOURNAL"}
 }
 
 func quarantineCheck(o observed) Check {
