@@ -118,7 +118,7 @@ func (p *page) place(r rotator.PlaceReport, now time.Time) {
 	at := len(name)
 	switch {
 	case r.Unread != "":
-		p.write(name, at, p.colored("could not be read: ", red)+r.Unread)
+		p.write(name, at, p.colored("not read: ", red)+r.Unread)
 	default:
 		p.write(name, at, pairWords(r, p))
 		for _, fault := range r.Faults {
@@ -204,6 +204,9 @@ func (p *page) redeploy(label string, r rotator.RedeployReport) {
 		words = p.colored("under way", yellow) + ": " + words
 	case "to_come":
 		words = "to come: " + words
+		if r.Deployment != nil {
+			words = p.colored("to be tried again", yellow) + ": " + wayName(r.ProjectWay)
+		}
 	}
 	p.field(innerIndent, outerWide-2, label, "%s", words)
 	if d := r.Deployment; d != nil {

@@ -116,9 +116,9 @@ func (u *run) placeReports(ctx context.Context, known bool) []PlaceReport {
 	why := ""
 	switch _, foreign := unbound(o); {
 	case known && foreign:
-		why = "not looked at, for the user is not bound to it"
+		why = "the user is not bound to it"
 	case !known && (!o.record.InFlight() || !slices.Equal(o.record.Request.Places(), u.request.Places())):
-		why = "not looked at, for it cannot be seen whether the user is bound to it"
+		why = "it cannot be seen whether the user is bound to it"
 	default:
 		if err := u.lookAtPublished(ctx); err != nil {
 			why = err.Error()
