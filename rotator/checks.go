@@ -40,7 +40,7 @@ func readOnlyCheck(o observed) Check {
 
 // liveCheck is about what is live and cannot be deployed again.
 func liveCheck(t Turn, p TurnPreflight) Check {
-	c := Check{Name: fmt.Sprintf("what is live in %s of project %d", t.Environment, t.ProjectID)}
+	c := Check{Name: fmt.Sprintf("live in %s of project %d", t.Environment, t.ProjectID)}
 	switch {
 	case t.Fallback == RedeployPipeline:
 		c.State, c.Detail = CheckWarning, insteadOf(p.CannotRedeploy, p.Ref)

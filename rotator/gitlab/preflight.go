@@ -141,7 +141,7 @@ const archivedAfter = 83 * 24 * time.Hour
 // lookBeforeLive looks whether what is live can be deployed again, and whether jobs of
 // its ref get protected variables. The ref may be gone: then they do not.
 func (c *Client) lookBeforeLive(ctx context.Context, pre *preflight, i int, t rotator.Turn, place rotator.Place) error {
-	called := fmt.Sprintf("what is live in %s of project %d", t.Environment, t.ProjectID)
+	called := fmt.Sprintf("live in %s of project %d", t.Environment, t.ProjectID)
 	names := place.Variables()
 	found, err := c.lookAtLive(ctx, rotator.Redeploy{ProjectID: t.ProjectID, Environment: t.Environment, Variables: [2]string{names[len(names)-1], names[0]}})
 	if why := (*problem)(nil); errors.As(err, &why) && !why.foreign && why.status == http.StatusForbidden {

@@ -18,7 +18,8 @@ func (c *Client) lookAtVariables(ctx context.Context, pre *preflight, places []r
 	}
 	published, rows, err := c.readAll(ctx, places)
 	if errors.Is(err, rotator.ErrRefused) {
-		pre.fault("variables", "%v", err)
+		pre.Published = make([]rotator.Published, len(places))
+		pre.Published[0].Faults = []string{err.Error()}
 		return nil, nil
 	}
 	pre.Published = published
@@ -42,6 +43,9 @@ func mayBeProtected(rows []*gitlab.ProjectVariable, place rotator.Place) bool {
 
 // lookWhoGets looks whether the jobs of each turn would get what is published.
 func (c *Client) lookWhoGets(ctx context.Context, pre *preflight, r rotator.Request, rows map[string][]*gitlab.ProjectVariable) error {
+	if rows == nil {
+		return nil // why they cannot be read is told
+	}
 	places := r.Places()
 	for i, t := range r.Turns() {
 		if t.Redeploy == rotator.RedeployNone || pre.projects[t.ProjectID] == nil {
@@ -89,15 +93,15 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, r rotator.Requ
 		}
 		found = append(found, more...)
 	}
-	called := fmt.Sprintf("jobs of project %d get the new key", t.ProjectID)
+	called := fmt.Sprintf("jobs of project %d", t.ProjectID)
 	if t.Environment != "" {
-		called = fmt.Sprintf("jobs of %s of project %d get the new key", t.Environment, t.ProjectID)
+		called = fmt.Sprintf("jobs of %s of project %d", t.Environment, t.ProjectID)
 	}
 	for _, warning := range found {
 		pre.note(called, rotator.CheckWarning, "%s", warning)
 	}
 	if len(found) == 0 {
-		pre.note(called, rotator.CheckOK, "no schedule and no closer scope has other ones")
+		pre.note(called, rotator.CheckOK, "they get the new key: no schedule and no closer scope has another")
 	}
 	return nil
 }

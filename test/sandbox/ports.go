@@ -429,7 +429,8 @@ func (p *Ports) Preflight(ctx context.Context, r rotator.Request) (rotator.Prefl
 	}
 	var err error
 	if out.Published, err = p.Read(ctx, r.Places()); errors.Is(err, rotator.ErrRefused) {
-		out.Checks, err = append(out.Checks, fault("%v", err)), nil
+		out.Published = make([]rotator.Published, len(r.Places()))
+		out.Published[0].Faults, err = []string{err.Error()}, nil
 	}
 	return out, err
 }
