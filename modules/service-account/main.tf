@@ -35,7 +35,9 @@ locals {
   lead_days    = tonumber(lookup(var.request, "lead_days", 7))
 
   request = jsonencode(merge(
-    { user = var.user_name, project_id = tonumber(var.project_ids[0]) },
+    { user = var.user_name },
+    { for id in var.project_ids : "project_id" => tonumber(id) if length(var.destinations) == 0 },
+    { for field in ["destinations"] : field => local.destinations if length(var.destinations) > 0 },
     { for field in local.request_texts : field => var.request[field] if contains(keys(var.request), field) },
     { for field in local.request_numbers : field => tonumber(var.request[field]) if contains(keys(var.request), field) },
   ))
@@ -69,9 +71,11 @@ locals {
 
 # Forms that several variables must have.
 locals {
+  id_form     = "^[1-9][0-9]{0,17}$"
   path_form   = "^/(?:[A-Za-z0-9_.+=,@-]+/)+$"
   policy_form = "^arn:${local.partition}:iam::(?:aws|${local.account_id}):policy/(?:[A-Za-z0-9_.+=,@-]+/)*[A-Za-z0-9_+=,.@-]{1,128}$"
   printable   = "[\\pL\\pM\\pN\\pP\\pS ]"
+  no_ref      = "[ ~^:?*\\[\\\\]|^-" # what no branch or tag has in its name
 }
 
 # --- the user ---
@@ -87,7 +91,7 @@ resource "aws_iam_user" "service" {
   # could not be removed.
   force_destroy = true
 
-  tags = merge(var.tags, { (local.binding_tag) = join(" ", var.project_ids) })
+  tags = merge(var.tags, { (local.binding_tag) = local.binding })
 }
 
 resource "aws_iam_user_policy_attachment" "service" {
@@ -124,8 +128,8 @@ locals {
 # user is made. Until then the function refuses, and nothing is broken.
 check "existing_user_is_bound" {
   assert {
-    condition     = var.create_user || local.bound == join(" ", var.project_ids)
-    error_message = "user ${var.user_name} is ${local.bound == "" ? "not bound" : "bound to ${local.bound}, not"} to project ${join(" ", var.project_ids)}, so every rotation will be refused: if its key belongs there, run aws iam tag-user --user-name ${var.user_name} --tags Key=${local.binding_tag},Value=${join(" ", var.project_ids)}"
+    condition     = var.create_user || toset(compact(split(" ", local.bound))) == toset(local.places)
+    error_message = "user ${var.user_name} is ${local.bound == "" ? "not bound" : "bound to ${local.bound}, not"} to ${local.binding}, so every rotation will be refused: if its key belongs there, run aws iam tag-user --user-name ${var.user_name} --tags 'Key=${local.binding_tag},Value=${local.binding}'"
   }
 }
 

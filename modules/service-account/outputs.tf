@@ -11,6 +11,26 @@ output "user_arn" {
 output "request" {
   description = "What the function is asked at every tick, as JSON."
   value       = local.request
+
+  precondition {
+    condition     = length(local.fault_kinds) == 0
+    error_message = join("; ", local.fault_kinds)
+  }
+
+  precondition {
+    condition     = length(local.fault_places) == 0
+    error_message = join("; ", local.fault_places)
+  }
+
+  precondition {
+    condition     = length(local.fault_variables) == 0
+    error_message = join("; ", local.fault_variables)
+  }
+
+  precondition {
+    condition     = length(local.fault_ways) == 0
+    error_message = join("; ", local.fault_ways)
+  }
 }
 
 output "schedule" {

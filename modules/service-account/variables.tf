@@ -103,32 +103,111 @@ variable "permissions_boundary_arn" {
 }
 
 variable "project_ids" {
-  description = "The GitLab project whose variables hold the key: its number, in a list of one. It becomes the user's binding tag, which the rotator obeys."
+  description = "The GitLab projects whose variables hold the key, by their numbers: one; or several, or none beside group_ids, with destinations. With group_ids they become the user's binding tag, which the rotator obeys."
   type        = list(string)
+  default     = []
   nullable    = false
 
   validation {
-    condition     = length(var.project_ids) == 1
-    error_message = "project_ids must hold exactly one project, not ${length(var.project_ids)}: a request publishes to one project, and every other one would keep a key that is going to be deleted. Give each project a user of its own."
+    condition     = length(var.destinations) > 0 || length(var.project_ids) == 1 && length(var.group_ids) == 0
+    error_message = "project_ids must hold exactly one project, not ${length(var.project_ids)}, and group_ids none, unless destinations says how the key is brought to each: a request without them publishes to one project, and every other one would keep a key that is going to be deleted. Name each in destinations, or give each a user of its own."
   }
 
   validation {
-    condition     = alltrue([for id in var.project_ids : can(regex("^[1-9][0-9]{0,17}$", id))])
+    condition     = alltrue([for id in var.project_ids : can(regex(local.id_form, id))])
     error_message = "project_ids must be the number on the GitLab project's page, a whole number above 0: no path, no wildcard."
+  }
+
+  validation {
+    condition     = length(distinct(var.project_ids)) == length(var.project_ids)
+    error_message = "project_ids must name each project once."
+  }
+
+  validation {
+    condition     = length(var.project_ids) + length(var.group_ids) >= 1 && length(var.project_ids) + length(var.group_ids) <= local.places_max
+    error_message = "project_ids and group_ids must be 1 to ${local.places_max} together: a key in more places than a person can list by heart should be several keys, each with a user of its own."
+  }
+
+  validation {
+    condition     = length(join(" ", concat(var.project_ids, [for id in var.group_ids : "group:${id}"]))) <= local.binding_max
+    error_message = "project_ids and group_ids must fit into the ${local.binding_max} characters of an IAM tag: give some of them a user of its own."
+  }
+}
+
+variable "group_ids" {
+  description = "The GitLab groups whose variables hold the key, by their numbers. Every project in such a group, and in its subgroups, gets the key. Needs destinations."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for id in var.group_ids : can(regex(local.id_form, id))])
+    error_message = "group_ids must be the number on the GitLab group's page, a whole number above 0: no path, no wildcard."
+  }
+
+  validation {
+    condition     = length(distinct(var.group_ids)) == length(var.group_ids)
+    error_message = "group_ids must name each group once."
+  }
+}
+
+# Of any type: destinations.tf says why, and has the rest of the rules.
+variable "destinations" {
+  description = "How the key is brought to each place: a list of objects with project_id or group_id and any of environment_scope, access_key_id_variable, secret_access_key_variable, credentials_file_variable, profile, allow_unmasked, and redeploy, ref, environment, fallback, inputs, or a list of these in redeploys. Default: the one project of project_ids, as request says."
+  type        = any
+  default     = []
+  nullable    = false
+
+  # Only in a list does a number stand for each element: in an object it is a name, in a
+  # set, which has no order, the element.
+  validation {
+    condition     = can([for i, d in var.destinations : i + length(keys(d))])
+    error_message = "destinations must be a list of objects, in the order in which they are redeployed."
+  }
+
+  validation {
+    condition     = try(alltrue([for d in var.destinations : can([for j, w in d.redeploys : j + length(keys(w))]) && try(length(d.redeploys) > 0, false) if can(d.redeploys)]), true)
+    error_message = "destinations: redeploys must be a list of one or more objects, in the order in which they are done, or left out."
+  }
+
+  validation {
+    condition     = try(length(var.destinations) <= local.places_max, true)
+    error_message = "destinations must be at most ${local.places_max}."
+  }
+
+  # In bytes, of which base64 makes four of three.
+  validation {
+    condition     = length(base64encode(jsonencode(var.destinations))) * 3 / 4 <= local.destinations_max
+    error_message = "destinations must be at most ${local.destinations_max} bytes as JSON${var.scheduler ? "" : ", because a rule sends no more: name fewer inputs, or set scheduler"}."
+  }
+
+  validation {
+    condition     = try(length(setsubtract(flatten([for d in var.destinations : keys(d)]), keys(local.target_fields))) == 0, true)
+    error_message = "destinations has unknown fields (${try(join(", ", setsubtract(flatten([for d in var.destinations : keys(d)]), keys(local.target_fields))), "")}): each may have ${join(", ", keys(local.target_fields))}. What is about the key, such as max_age_days, belongs into request."
+  }
+
+  validation {
+    condition     = try(length(setsubtract(flatten([for d in var.destinations : [for w in try(d.redeploys, []) : keys(w)]]), keys(local.way_fields))) == 0, true)
+    error_message = "destinations: redeploys have unknown fields (${try(join(", ", setsubtract(flatten([for d in var.destinations : [for w in try(d.redeploys, []) : keys(w)]]), keys(local.way_fields))), "")}): each may have ${join(", ", keys(local.way_fields))}."
   }
 }
 
 # A map, not an object: Terraform drops the attributes that an object does not know
 # without a word, and a mistyped soak_hours would silently be no soak.
 variable "request" {
-  description = "How the key is rotated: any of environment, environment_scope, access_key_id_variable, secret_access_key_variable, redeploy, ref, fallback, max_age_days, lead_days, overlap_hours, soak_hours. What is not given has the function's default."
+  description = "How the key is rotated: any of environment, environment_scope, access_key_id_variable, secret_access_key_variable, redeploy, ref, fallback, max_age_days, lead_days, overlap_hours, soak_hours; with destinations, of the last four. What is not given has the function's default."
   type        = map(string)
   default     = {}
   nullable    = false
 
   validation {
     condition     = length(setsubtract(keys(var.request), concat(local.request_texts, local.request_numbers))) == 0
-    error_message = "request has unknown fields (${join(", ", setsubtract(keys(var.request), concat(local.request_texts, local.request_numbers)))}): it may have ${join(", ", concat(local.request_texts, local.request_numbers))}. force and retire_key are for one run, never for every night."
+    error_message = "request has unknown fields (${join(", ", setsubtract(keys(var.request), concat(local.request_texts, local.request_numbers)))}): it may have ${join(", ", concat(local.request_texts, local.request_numbers))}. force and retire_key are for one run, never for every night; inputs, redeploys and files belong into destinations, of which one is enough."
+  }
+
+  validation {
+    condition     = length(var.destinations) == 0 || length(setintersection(keys(var.request), local.request_texts)) == 0
+    error_message = "request: ${join(", ", local.request_texts)} are about one place and belong into each of the destinations; beside them request may have ${join(", ", local.request_numbers)}."
   }
 
   validation {
@@ -172,7 +251,7 @@ variable "request" {
   }
 
   validation {
-    condition     = can(regex("^${local.printable}{0,255}$", lookup(var.request, "ref", ""))) && !can(regex("[ ~^:?*\\[\\\\]|^-", lookup(var.request, "ref", "")))
+    condition     = can(regex("^${local.printable}{0,255}$", lookup(var.request, "ref", ""))) && !can(regex(local.no_ref, lookup(var.request, "ref", "")))
     error_message = "request: ref must be the name of a branch or tag: at most 255 printable characters, no space, none of ~ ^ : ? * [ \\, and no dash in front."
   }
 
@@ -192,8 +271,8 @@ variable "request" {
   }
 
   validation {
-    condition     = contains(lookup(var.request, "redeploy", "pipeline") == "deployment" ? ["", "pipeline"] : [""], lookup(var.request, "fallback", ""))
-    error_message = "request: fallback must be left out or, with redeploy deployment, be pipeline."
+    condition     = contains(lookup(var.request, "redeploy", "pipeline") == "deployment" ? ["", "pipeline", "live_commit"] : [""], lookup(var.request, "fallback", ""))
+    error_message = "request: fallback must be left out or, with redeploy deployment, be pipeline or live_commit."
   }
 }
 
@@ -293,6 +372,6 @@ variable "tags" {
 
   validation {
     condition     = !contains([for key in keys(var.tags) : lower(key)], local.binding_tag)
-    error_message = "tags must not hold ${local.binding_tag}, in whatever case: it says where the user's key may go, and is made from project_ids."
+    error_message = "tags must not hold ${local.binding_tag}, in whatever case: it says where the user's key may go, and is made from project_ids and group_ids."
   }
 }
