@@ -29,11 +29,12 @@ locals {
     redeploys                  = "list"
   })
 
-  # What a value is, its JSON tells.
+  # What a value is, its JSON tells. Numbers and booleans may be strings: those of other
+  # modules are, and where it unifies types Terraform makes them so.
   kinds = {
     id     = { form = "^(\"[1-9][0-9]{0,17}\"|[1-9][0-9]{0,17})$", is = "a whole number above 0" }
     text   = { form = "^\"", is = "a string" }
-    flag   = { form = "^(true|false)$", is = "true or false" }
+    flag   = { form = "^(\"(true|false)\"|true|false)$", is = "true or false" }
     list   = { form = "^\\[\\{", is = "a list of one or more objects" }
     inputs = { form = "^\\{", is = "an object of strings, numbers, booleans and lists" }
   }
@@ -71,6 +72,7 @@ locals {
   destinations = [for d in var.destinations : merge(
     d,
     { for field in ["project_id", "group_id"] : field => try(tonumber(d[field]), d[field]) if can(d[field]) },
+    { for field in ["allow_unmasked"] : field => try(tobool(d[field]), d[field]) if can(d[field]) },
     { for field in ["redeploys"] : field => [
       for w in d.redeploys : merge(w, { for id in ["project_id"] : id => try(tonumber(w[id]), w[id]) if can(w[id]) })
     ] if can(d[field]) },
@@ -133,7 +135,7 @@ locals {
       t.file && (can(t.given.access_key_id_variable) || can(t.given.secret_access_key_variable))
     )
     "allow_unmasked must be true with credentials_file_variable: GitLab masks single lines only, so a job that prints the file shows the secret in its log" = (
-      t.file && try(t.given.allow_unmasked != true, true)
+      t.file && try(!tobool(t.given.allow_unmasked), true)
     )
     "profile and allow_unmasked go with credentials_file_variable" = (
       !t.file && (can(t.given.profile) || can(t.given.allow_unmasked))

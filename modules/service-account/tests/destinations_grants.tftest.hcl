@@ -108,6 +108,19 @@ run "every_field_of_a_destination_reaches_the_function" {
   }
 }
 
+run "what_terraform_has_made_strings_of_has_its_type_again" {
+  command = plan
+  variables {
+    project_ids  = [4711]
+    destinations = tolist([tomap({ project_id = 4711, credentials_file_variable = "AWS_SHARED_CREDENTIALS_FILE", allow_unmasked = true })])
+  }
+
+  assert {
+    condition     = output.request == "{\"destinations\":[{\"allow_unmasked\":true,\"credentials_file_variable\":\"AWS_SHARED_CREDENTIALS_FILE\",\"project_id\":4711}],\"user\":\"svc-billing\"}"
+    error_message = output.request
+  }
+}
+
 run "twenty_places_are_a_service" {
   command = plan
   variables {

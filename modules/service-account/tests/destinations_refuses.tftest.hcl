@@ -274,7 +274,7 @@ run "values_of_the_wrong_type" {
   command = plan
   variables {
     destinations = [
-      { project_id = 4711.5, environment = 5, ref = null, inputs = ["eu"], allow_unmasked = "true", credentials_file_variable = "F" },
+      { project_id = 4711.5, environment = 5, ref = null, inputs = ["eu"], allow_unmasked = "yes", credentials_file_variable = "F" },
       { project_id = "shop/billing", inputs = { region = "eu", replicas = 3, canary = true, zones = ["a"], nested = { a = 1 }, none = null } },
       { project_id = 4711, redeploys = [{ project_id = 0, inputs = "eu", redeploy = true }] },
       { group_id = -9, redeploy = "none" },
