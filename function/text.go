@@ -66,8 +66,6 @@ func (p *page) facts(r rotator.Result, places []rotator.Place) {
 		}
 	case len(places) == 1 && places[0].GroupID != 0:
 		p.fact("user", "%s, %s", r.User, places[0].Owner())
-	case r.ProjectID == 0: // a group, whose number a result does not tell
-		p.fact("user", "%s", r.User)
 	default:
 		p.fact("user", "%s, project %d", r.User, r.ProjectID)
 	}
