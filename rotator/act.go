@@ -108,8 +108,8 @@ func (u *run) restart(ctx context.Context, _ observed, v verdict) (verdict, erro
 // finish closes the rotation: the history has one line more, the record is idle. A crash
 // in between leaves the record; the next run finishes again, and writes the same line.
 func (u *run) finish(ctx context.Context, o observed, _ verdict) (verdict, error) {
-	cutShort := u.loaded.Phase == PhaseSoaking && u.request.Force
 	ended := u.record
+	cutShort := u.loaded.Phase == PhaseSoaking && u.loaded.RotationID == ended.RotationID && u.request.Force
 	v := answer(StatusRotated, "%s", ended.Reason)
 	v.nextDue = dueAt(u.request, newKey(o, ended))
 	if err := u.Journal.Append(ctx, Entry{User: ended.User, StartedAt: ended.StartedAt, Result: u.resultOf(ended, v)}); err != nil {

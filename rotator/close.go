@@ -55,6 +55,10 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 	if err != nil {
 		v = u.explain(ctx, err)
 	}
+	cause := err
+	if v.status == StatusFailed && cause == nil {
+		cause = errors.New(v.reason)
+	}
 	record := u.record
 	if u.ended != nil && (v.status == StatusRotated || err != nil) {
 		record = *u.ended
@@ -64,13 +68,13 @@ func (u *run) close(ctx context.Context, v verdict, err error) (Result, error) {
 		if v.status == StatusHeld && u.heldAnew(v) {
 			u.notify(ctx, NoticeHeld, result) // before it is saved that somebody knows
 		}
-		u.putDown(ctx, v, err)
+		u.putDown(ctx, v, cause)
 		u.switchFollowUp(ctx, v)
 		result.Warnings = u.allWarnings(record, v)
 		switch {
 		case u.succeeded:
 			u.notify(ctx, NoticeSucceeded, result)
-		case v.status == StatusFailed && !u.toldBefore(err):
+		case v.status == StatusFailed && !u.toldBefore(cause):
 			u.notify(ctx, NoticeFailed, result)
 		}
 		result.Warnings = u.allWarnings(record, v)
@@ -84,13 +88,14 @@ func (u *run) toldBefore(cause error) bool {
 }
 
 // steady is a sentence without what is another one each time: the ids that AWS gives to
-// requests, and the local port of a connection that broke (PORT->ADDRESS). Other numbers
+// requests, how long it took, and the local port of a connection that broke (PORT->ADDRESS). Other numbers
 // stay: the second pipeline that fails is told as well as the first.
 func steady(sentence string) string {
 	const shortestID = 32 // longer than a key's, a user's or a rotation's
 	words := strings.FieldsFunc(sentence, func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) && c != '-' })
 	return strings.Join(slices.DeleteFunc(words, func(w string) bool {
-		return strings.HasSuffix(w, "-") || len(w) >= shortestID && strings.ContainsAny(w, "0123456789")
+		_, notTime := time.ParseDuration(w)
+		return notTime == nil || strings.HasSuffix(w, "-") || len(w) >= shortestID && strings.ContainsAny(w, "0123456789")
 	}), " ")
 }
 

@@ -177,7 +177,7 @@ func elsewhereInFlight(o observed) (verdict, bool) {
 	for _, p := range o.record.Request.Places() {
 		places = append(places, p.String())
 	}
-	return answer(StatusRefused, "a rotation of %s is in flight for %s: let it end before the key moves to another place", o.user.Name, strings.Join(places, ", ")), true
+	return answer(StatusRefused, "a rotation of %s is in flight for %s: let it end before the key moves to another place; if it cannot, for one of them is gone, run once with force, which drops what the journal knows: both keys stay as they are", o.user.Name, strings.Join(places, ", ")), true
 }
 
 // decideIdle: nothing is in flight.
@@ -275,7 +275,7 @@ func heldOff(k AccessKey) verdict {
 func torn(o observed, p Published) (claims, reason string) {
 	id := heldKeyID(o, p)
 	claims = p.Secret.Claims
-	if id == "" || claims == "" || claims == id || p.KeyID.Claims != id && !isNewer(o.keys, claims, id) {
+	if id == "" || claims == "" || claims == id || claims == p.KeyID.Claims || p.KeyID.Claims != id && !isNewer(o.keys, claims, id) {
 		return "", ""
 	}
 	return claims, fmt.Sprintf("the pair is torn: the secret is that of %s, the id that of %s", claims, id)

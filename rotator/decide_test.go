@@ -819,9 +819,9 @@ func TestCreated(t *testing.T) {
 		"half published by a run that died goes on without the secret": {
 			given: half, step: StepPublishKeyID, keyID: newKeyID, says: []string{"half published"},
 		},
-		"half published with the id stamped and not written goes on": {
-			given: func(o *observed) { half(o); o.published[0].KeyID.Claims = newKeyID },
-			step:  StepPublishKeyID, keyID: newKeyID,
+		"whose id a person has changed back since it was published whole, stamps and all left": {
+			given:  func(o *observed) { half(o); o.published[0].KeyID.Claims = newKeyID },
+			status: StatusHeld, says: []string{"somebody changed the variables"},
 		},
 		"half published with a key that is gone starts over": {
 			given: func(o *observed) { half(o); o.keys = o.keys[:1] },

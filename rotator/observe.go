@@ -99,8 +99,8 @@ func (u *run) observed() observed {
 	o.deployed = valueOr(u.seen.deployed)
 	o.holders = valueOr(u.seen.holders)
 	o.lastUse = valueOr(u.seen.lastUse)
-	for _, p := range o.published {
-		o.gitLab = p.At.Add(now.Sub(u.seen.publishedAt))
+	if len(o.published) > 0 { // what was read last was read then
+		o.gitLab = publishedAt(o).Add(now.Sub(u.seen.publishedAt))
 	}
 	return o
 }
@@ -138,8 +138,8 @@ func (u *run) lookAtUser(ctx context.Context) error {
 		u.seen.user, u.seen.userAt = user, time.Now()
 	}
 	switch r := u.record; {
-	case r.UniqueID != u.seen.user.UniqueID && u.request.Force:
-		u.record = Record{Version: r.Version, Lease: r.Lease} // what it says is about another user
+	case u.request.Force && (r.UniqueID != u.seen.user.UniqueID || r.InFlight() && !slices.Equal(r.Request.Places(), u.request.Places())):
+		u.record = Record{Version: r.Version, Lease: r.Lease} // what it says is about another user, or other places
 	case r.InFlight() && slices.Equal(r.Request.Places(), u.request.Places()) && !u.request.Force:
 		// A rotation ends by the rules that it began with: whoever asks by hand, in
 		// passing, does not loosen them. Force takes the new ones.
@@ -266,9 +266,12 @@ func (u *run) lookAtHolders(ctx context.Context) error {
 	if u.seen.holders != nil {
 		return nil
 	}
-	asked := []Redeploy{u.redeploy()}
-	if u.phase() == PhaseRetiring {
+	var asked []Redeploy
+	switch {
+	case u.phase() == PhaseRetiring:
 		asked = u.holderQuestions()
+	case turnOf(u.request, u.record).Redeploy != RedeployNone: // which has no project, if it is a group's
+		asked = []Redeploy{u.redeploy()}
 	}
 	jobs := []Job{}
 	u.seen.holders = &jobs

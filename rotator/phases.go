@@ -117,7 +117,7 @@ func publishNext(o observed, begun bool) verdict {
 	id := o.record.NewKeyID
 	i, _ := next(o, id)
 	p := heldKeyID(o, o.published[i])
-	foreign := p != "" && o.record.PreviousKeyID != "" && p != o.record.PreviousKeyID && !o.request.Force
+	foreign := p != "" && o.record.PreviousKeyID != "" && p != o.record.PreviousKeyID && !o.request.Force && !o.record.Forced
 	switch {
 	case foreign && begun:
 		return answer(StatusHeld, "somebody has published %s meanwhile (%s): correct the variables, or run with force to publish %s over them", p, holdings(o), id)
@@ -135,6 +135,10 @@ func publishNext(o observed, begun bool) verdict {
 // a person must say which half may fail for the moment that a new key takes.
 func readBack(o observed) verdict {
 	id := o.record.NewKeyID
+	young := o.iamNow.Before(o.record.CreatingSince.Add(o.orphan)) // a list may lack a young key
+	if switchedOffMeanwhile(o, id) || !hasKey(o.keys, id) && !young {
+		return brokenMeanwhile(o)
+	}
 	if i, found := readable(o, id); found {
 		v := do(StepRecover, id, "%s is not published everywhere yet, and the run that made it has ended", id)
 		v.place = i
@@ -145,6 +149,15 @@ func readBack(o observed) verdict {
 	}
 	return answer(StatusHeld, "the run that published %s died before it was in all places (%s), and nobody can read its secret, which is hidden: both keys work, so nothing is broken. "+
 		"To end it, let one place fail for about half a minute: run with force, and name its key in retire_key", id, holdings(o))
+}
+
+// brokenMeanwhile: the places that have the new key hand out one that does not work.
+func brokenMeanwhile(o observed) verdict {
+	id := o.record.NewKeyID
+	if o.request.Force {
+		return do(StepRestart, "", "%s is gone or not active, and not published everywhere; starting over by force", id)
+	}
+	return answer(StatusHeld, "the new key %s is gone or not active, so somebody changed it, and it is published (%s): switch it on again, or run with force to start over", id, holdings(o))
 }
 
 func switchedOffMeanwhile(o observed, id string) bool {

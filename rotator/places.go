@@ -15,16 +15,16 @@ const (
 	absent progress = iota // it holds another key, or none
 	half                   // the secret is there, the key id is not
 	whole
-	wrong // the key id is there, with a secret that is not its own
+	wrong // somebody has changed one of them
 )
 
 func placed(p Published, id string) progress {
 	switch {
 	case p.Secret.Claims == id && holdsKeyID(p.KeyID, id):
 		return whole
-	case p.Secret.Claims == id:
+	case p.Secret.Claims == id && p.KeyID.Claims != id: // that stamp is written with the id: whoever changed that, changed the secret too
 		return half
-	case slices.Contains([]string{p.KeyID.Value, p.KeyID.Claims}, id):
+	case slices.Contains([]string{p.KeyID.Value, p.KeyID.Claims, p.Secret.Claims}, id):
 		return wrong
 	}
 	return absent

@@ -47,7 +47,7 @@ type Record struct {
 	CreatingUntil time.Time `json:"creating_until,omitzero"` // IAM's; a key we made is no younger
 	SentAt        time.Time `json:"sent_at,omitzero"`        // IAM's; when the secret was last about to be sent, and may still be on its way
 	PublishedAt   time.Time `json:"published_at,omitzero"`   // GitLab's
-	DeployedAt    time.Time `json:"deployed_at,omitzero"`    // GitLab's
+	DeployedAt    time.Time `json:"deployed_at,omitzero"`    // GitLab's; of the turns until now, the latest
 	RetiringSince time.Time `json:"retiring_since,omitzero"` // ours; when the deployment was seen
 	SoakUntil     time.Time `json:"soak_until,omitzero"`     // ours
 

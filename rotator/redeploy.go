@@ -176,14 +176,17 @@ func (u *run) await(ctx context.Context, o observed, v verdict) (verdict, error)
 			u.done(StepAwait, u.since)
 		}
 		at := d.FinishedAt
-		if at.Before(o.record.PublishedAt) {
-			at = o.record.PublishedAt
+		for _, earlier := range []time.Time{o.record.PublishedAt, o.record.DeployedAt} { // that of the turns before
+			if at.Before(earlier) {
+				at = earlier
+			}
 		}
 		// Not worth a save of its own: GitLab tells it again, and a run that ends here,
 		// waiting or held, saves it with its lease.
 		r := &u.record
 		if r.Turn+1 < len(u.request.Turns()) {
 			r.nextTurn(d)
+			r.DeployedAt = at
 			u.seen.forgetAllBut(u.seen.user)
 			return verdict{}, nil
 		}

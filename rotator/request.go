@@ -251,7 +251,10 @@ func (r Request) validateTargets(f *faults) {
 	}
 	f.must(reflect.DeepEqual(r.Target, Target{}) || reflect.DeepEqual(r.Target, DefaultTarget()),
 		"project_id and all that is about one place belong into each of the destinations, not beside them")
-	f.must(len(r.Destinations) <= maxTargets, "destinations must be at most %d", maxTargets)
+	if len(r.Destinations) > maxTargets { // each is compared with all others
+		f.must(false, "destinations must be at most %d", maxTargets)
+		return
+	}
 	for i, t := range r.Destinations {
 		f.within = fmt.Sprintf("destinations[%d].", i)
 		t.validate(f)

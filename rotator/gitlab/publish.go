@@ -17,6 +17,8 @@ import (
 func (c *Client) Write(ctx context.Context, p rotator.Place, part rotator.Part, before rotator.Variable, pair rotator.KeyPair) (time.Time, error) {
 	w := writing{key: p.SecretVariable, value: pair.Secret, keyID: pair.ID, secret: pair.Secret}
 	switch {
+	case p.File != "" && pair.Secret.Empty():
+		return time.Time{}, refused(errors.New("a credentials file cannot be written without the secret"))
 	case p.File != "":
 		w.key, w.value, w.file = p.File, credentialsFile(p.Profile, pair), true
 	case part == rotator.PartKeyID:

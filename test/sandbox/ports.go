@@ -460,6 +460,9 @@ func (w *World) preflight(out *rotator.Preflight, t *token) {
 // preflightTurn looks at one redeploy.
 func (w *World) preflightTurn(out *rotator.Preflight, i int, turn rotator.Turn, place rotator.Place) {
 	p, found := w.projects[turn.ProjectID], &out.Turns[i]
+	if turn.ProjectID == 0 {
+		return // a group that is only published to
+	}
 	if p == nil {
 		out.Checks = append(out.Checks, fault("there is no project %d", turn.ProjectID))
 		return
