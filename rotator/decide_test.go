@@ -605,6 +605,10 @@ func TestATornPairWithoutARecord(t *testing.T) {
 			given:  func(o *observed) { o.published[0].KeyID.Value, o.published[0].KeyID.Claims = newKeyID, oldKey },
 			status: StatusNotDue, warns: []string{oldKey},
 		},
+		"is not one when a person has written the old pair back and left the stamps": {
+			given:  func(o *observed) { o.published[0].KeyID.Claims = newKeyID },
+			status: StatusNotDue, warns: []string{newKeyID},
+		},
 		"is not one without a stamp on the secret": {
 			given:  func(o *observed) { o.published[0].Secret.Claims = "" },
 			status: StatusNotDue, warns: []string{newKeyID},

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -394,6 +395,17 @@ func TestAnErrorIsShortWhateverItIsAbout(t *testing.T) {
 
 // FuzzDecodeEvent: whatever comes, it does not panic; what decodes is valid, and is
 // the same when it is written and read again.
+func TestAnEventOfNothingButDestinationsIsRefusedAtOnce(t *testing.T) {
+	began := time.Now()
+	event := `{"user":"svc-billing","destinations":[` + strings.Repeat("{},", 80_000) + "{}]}"
+	if said := faultsOf(t, event); !strings.Contains(said, "destinations must be at most 20") {
+		t.Errorf("it says %.200q", said)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
 func FuzzDecodeEvent(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[]", `{"action":"follow_up"}`, `{"action":"check_token"}`, `{"action":"follow_up","user":"a"}`,

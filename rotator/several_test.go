@@ -1,6 +1,9 @@
 package rotator
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // twoPlaces is idleAndDue with the key in two projects.
 func twoPlaces() observed {
@@ -187,4 +190,16 @@ func TestAnOldKeyIsKeptAsLongAsOnePlaceLacksTheNewOne(t *testing.T) {
 		},
 		"the second was not read": {given: func(o *observed) { o.published = o.published[:1] }, status: StatusHeld, says: []string{"project 4712"}},
 	})
+}
+
+func TestAKeyIsPublishedWhenItsLastPlaceHasIt(t *testing.T) {
+	o := twoPlaces()
+	o.published[0].At = noon.Add(time.Minute)
+	if at := publishedAt(o); !at.Equal(noon.Add(time.Minute)) {
+		t.Errorf("it is published at %s: a job that started before may have the old key", at)
+	}
+	o.published[0].At, o.published[1].At = noon, noon.Add(time.Minute)
+	if at := publishedAt(o); !at.Equal(noon.Add(time.Minute)) {
+		t.Errorf("it is published at %s: a job that started before may have the old key", at)
+	}
 }

@@ -7,6 +7,7 @@ const (
 	person   = "WhateverAPersonDoes"
 	place    = "EveryPlace"
 	several  = "TwoRuns"
+	spread   = "SeveralPlaces"
 )
 
 // mutants are keyed by what is wrong with them. Two wrong versions are not here: one
@@ -231,6 +232,111 @@ func mutants() map[string]mutant {
 			new:  "	late := false && o.lastUse.At.After(onIAMClock(o, o.record.DeployedAt))",
 			gate: person,
 			by:   "which was used after the deployment",
+		},
+		"it publishes first where the secret cannot be read back": {
+			file: "places.go",
+			old:  "return !o.published[i].Secret.Hidden }); i >= 0 {",
+			new:  "return o.published[i].Secret.Hidden }); i >= 0 {",
+			gate: spread,
+			by:   "and nobody can read its secret, which is hidden",
+		},
+		"it redeploys the first place only": {
+			file: "redeploy.go",
+			old:  "		if r.Turn+1 < len(u.request.Turns()) {",
+			new:  "		if r.Turn+1 < min(1, len(u.request.Turns())) {",
+			gate: spread,
+			by:   "which is live in production",
+		},
+		"it looks at the first place only before it retires": {
+			file: "phases.go",
+			old:  "switch published := publishedEverywhere(o, id); {",
+			new:  "switch published := len(o.published) > 0 && placed(o.published[0], id) == whole; {",
+			gate: spread,
+			by:   "which does not work",
+		},
+		"it reads the first place only before it retires": {
+			file: "observe.go",
+			old:  "	all, err := u.Destination.Read(ctx, places)\n",
+			new:  "	asked := places\n	if u.phase() == PhaseRetiring {\n		asked = places[:1]\n	}\n	all, err := u.Destination.Read(ctx, asked)\n	all = slices.Repeat(all, len(places)/len(asked))\n",
+			gate: spread,
+			by:   "which it had not looked whether it is published since its last write",
+		},
+		"it publishes a secret that it has read back and not seen work": {
+			file: "create.go",
+			old:  "Secret: secret}}\n",
+			new:  "Secret: secret}, proven: true}\n",
+			gate: spread,
+			by:   "which does not work",
+		},
+		"it leaves the tag": {
+			file: "redeploy.go",
+			old:  "return u.Tagger.Untag(ctx, d.ProjectID, tag) })",
+			new:  "return nil })",
+			gate: spread,
+			by:   "is left",
+		},
+		"it looks for jobs that hold the old key in the first project only": {
+			file: "observe.go",
+			old:  "		asked = u.holderQuestions()\n",
+			new:  "		asked = u.holderQuestions()[:1]\n",
+			gate: spread,
+			by:   "which the running job 1 (migrate) holds",
+		},
+		"it takes a key for published that half of the places have": {
+			file: "places.go",
+			old:  "len(placesWhere(o, id, whole)) == len(o.request.Places())",
+			new:  "len(placesWhere(o, id, whole)) >= (len(o.request.Places())+1)/2",
+			gate: spread,
+			by:   "which does not work",
+		},
+		"it takes the mark of the last redeploy for that of the next": {
+			file: "record.go",
+			old:  "r.Mark, r.JobMark, r.Marked, r.Fresh, r.FellBack = 0, 0, false, true, false",
+			new:  "r.Marked, r.Fresh, r.FellBack = false, false, false",
+			gate: spread,
+			by:   "which is live in production",
+		},
+		"it redeploys the next place without looking who may have the old key": {
+			file: "record.go",
+			old:  "r.Mark, r.JobMark, r.Marked, r.Fresh, r.FellBack = 0, 0, false, true, false",
+			new:  "r.Fresh, r.FellBack = false, false",
+			gate: spread,
+			by:   "which is live in production",
+		},
+		"it gives every redeploy the inputs of the first": {
+			file: "observe.go",
+			old:  "Inputs: t.Inputs,",
+			new:  "Inputs: u.request.Turns()[0].Inputs,",
+			gate: spread,
+			by:   "which is live in production",
+		},
+		"it takes a pair that somebody has written back for one that is half published": {
+			file: "places.go",
+			old:  "	case p.Secret.Claims == id && p.KeyID.Claims != id:",
+			new:  "	case p.Secret.Claims == id:",
+			gate: spread,
+			by:   "nobody can finish the torn pair",
+		},
+		"it finishes the pair of another place": {
+			file: "phases.go",
+			old:  "		v := do(StepPublishKeyID, id, \"%s is half published\", id)\n		v.place = i\n",
+			new:  "		v := do(StepPublishKeyID, id, \"%s is half published\", id)\n		v.place = 0 * i\n",
+			gate: spread,
+			by:   "the pair has been torn for",
+		},
+		"it throws a key away that some places have": {
+			file: "phases.go",
+			old:  "	begun := len(placesWhere(o, id, whole)) > 0\n",
+			new:  "	begun := false\n",
+			gate: spread,
+			by:   "which does not work",
+		},
+		"it proves for ever a key that somebody has deleted": {
+			file: "phases.go",
+			old:  "	if switchedOffMeanwhile(o, id) || !hasKey(o.keys, id) && !young {",
+			new:  "	if young && o.keys == nil {",
+			gate: spread,
+			by:   "there is no end after",
 		},
 	}
 }

@@ -82,14 +82,22 @@ type process struct {
 	calls     int
 	dead      bool
 
-	sawKeys      int // when it last listed keys, on World.seq
-	sawVariables int // when it last read variables
-	wrote        int // when it last wrote anything
+	sawKeys      int           // when it last listed keys, on World.seq
+	sawVariables map[owner]int // when it last read variables, by whose they are
+	wrote        int           // when it last wrote anything
 	// sawLive is when it last looked what is live, by project and environment.
 	sawLive map[string]int
 	// users is whom it asked IAM about: one that serves several at once writes for
 	// others between its look and its write.
 	users map[string]bool
+}
+
+// sees notes that it has read the variables of a project or group.
+func (p *process) sees(o owner) {
+	if p.sawVariables == nil {
+		p.sawVariables = map[owner]int{}
+	}
+	p.sawVariables[o] = p.w.seq
 }
 
 // op is a call before it is made.

@@ -80,7 +80,7 @@ func variableObject(v *variable) object {
 }
 
 func listVariables(r *request) (any, error) {
-	r.caller.sawVariables = r.w.seq
+	r.caller.sees(r.project)
 	out := []object{}
 	for _, v := range paginate(r, r.project.variables) {
 		out = append(out, variableObject(v))
@@ -97,7 +97,7 @@ func showVariable(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.caller.sawVariables = r.w.seq
+	r.caller.sees(r.project)
 	return variableObject(v), nil
 }
 

@@ -115,7 +115,7 @@ func listGroupProjects(r *request, g *group) (any, error) {
 }
 
 func listGroupVariables(r *request, g *group) (any, error) {
-	r.caller.sawVariables = r.w.seq
+	r.caller.sees(g)
 	out := []object{}
 	for _, v := range paginate(r, g.variables) {
 		out = append(out, variableObject(v))
@@ -132,7 +132,7 @@ func showGroupVariable(r *request, g *group) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.caller.sawVariables = r.w.seq
+	r.caller.sees(g)
 	return variableObject(v), nil
 }
 

@@ -227,8 +227,8 @@ func (w *World) judgeMade(p *process, k *accessKey) {
 // rotator had last read them: GitLab has no way to write only what was read.
 func (w *World) editedSince(place rotator.Place, p *process) bool {
 	o := w.ownerOf(place)
-	return o != nil && p.sawVariables > 0 && slices.ContainsFunc(*o.own(), func(v *variable) bool {
-		return slices.Contains(place.Variables(), v.Key) && v.byPerson && v.written > p.sawVariables
+	return o != nil && p.sawVariables[o] > 0 && slices.ContainsFunc(*o.own(), func(v *variable) bool {
+		return slices.Contains(place.Variables(), v.Key) && v.byPerson && v.written > p.sawVariables[o]
 	})
 }
 
@@ -272,8 +272,7 @@ func (w *World) judgeTouch(p *process, call Call, k *accessKey, was keyState) {
 	if where := w.published(k, p); where != "" {
 		w.violate("%s is published in %s", touched, where)
 	}
-	blind := p.sawVariables > 0 && p.sawVariables < p.wrote && len(p.users) <= 1
-	if blind && k.retirable && call.Fate != Late { // that was decided before
+	if w.blind(p, k) && k.retirable && call.Fate != Late { // that was decided before
 		w.violate("%s it had not looked whether it is published since its last write", touched)
 	}
 	if k.gone && was.status == rotator.KeyActive && k.retirable && k.revived <= p.sawKeys {
@@ -290,6 +289,14 @@ func (w *World) judgeTouch(p *process, call Call, k *accessKey, was keyState) {
 	if k.retired = true; !w.touchable(p, k, was) {
 		w.violate("%s the rotator did not make, and which was not published when the rotation began", touched)
 	}
+}
+
+// blind tells whether a place of a key was not read since the last write.
+func (w *World) blind(p *process, k *accessKey) bool {
+	return len(p.users) <= 1 && slices.ContainsFunc(w.services, func(s Service) bool {
+		saw := p.sawVariables[w.ownerOf(s.Place)]
+		return s.User == k.owner.Name && saw > 0 && saw < p.wrote
+	})
 }
 
 // touchable tells whether a key is the rotator's to touch. One that is inactive
@@ -313,7 +320,7 @@ func (w *World) published(k *accessKey, p *process) string {
 			if !slices.Contains([]string{v.Value, inFile, secretInFile}, k.id) && !slices.Contains([]string{v.Value, secretInFile}, k.secret) {
 				continue
 			}
-			if p != nil && p.sawVariables > 0 && v.byPerson && v.written > p.sawVariables {
+			if p != nil && p.sawVariables[o] > 0 && v.byPerson && v.written > p.sawVariables[o] {
 				continue
 			}
 			return fmt.Sprintf("%s (%s) of %s", v.Key, v.EnvironmentScope, called)

@@ -213,7 +213,7 @@ func (p *Ports) Read(ctx context.Context, places []rotator.Place) ([]rotator.Pub
 			if err != nil {
 				return asPort(err)
 			}
-			p.sawVariables = p.w.seq
+			p.sees(owner)
 			for j, q := range places {
 				if q.Owner() == place.Owner() {
 					out[j] = readPlace(owner, q, places, i == j, p.w.now)

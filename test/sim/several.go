@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"credential-rotator/rotator"
@@ -33,9 +34,17 @@ func severalPlaces() []scene {
 		}},
 		{name: "two places, and a job that began before", faults: 1, fates: crashes("gitlab"), set: func(p *play) {
 			twoPlaces(p)
-			job := p.RunningJob(4712, sandbox.JobSpec{Name: "migrate", KeyIDVariable: idVariable, SecretVariable: secretVariable}, time.Hour)
+			job := p.RunningJob(4712, sandbox.JobSpec{Name: "deploy", Environment: "production"}, time.Hour)
 			time.AfterFunc(17*time.Minute+500*time.Microsecond, func() { p.EndJob(job, nil) })
 		}},
+		{name: "two places, and one is not deployed", faults: 1, fates: crashes("gitlab"), tick: 35*time.Minute + time.Millisecond, set: func(p *play) {
+			twoPlaces(p)
+			p.request.OverlapHours, p.request.Destinations[1].Way = 1, rotator.Way{Redeploy: rotator.RedeployNone}
+			p.SetLive(4712, "production", "") // nothing tells
+			job := p.RunningJob(4712, sandbox.JobSpec{Name: "migrate"}, time.Hour)
+			time.AfterFunc(3*time.Hour+500*time.Microsecond, func() { p.EndJob(job, nil) })
+		}},
+		{name: "two places, and a person", faults: 1, fates: refusals("variable " + secretVariable), acts: 1, asks: true, people: editors(), set: twoPlaces},
 		{name: "a group and two of its projects", faults: 1, fates: mostFates(), set: groupOfTwo},
 		{name: "staging, then production", faults: 1, fates: mostFates(), set: stagingFirst},
 		{name: "the live commit, on a tag", faults: 1, fates: mostFates(), set: liveCommit},
@@ -50,6 +59,56 @@ func crashes(only string) alphabet {
 		writes: []sandbox.Fate{sandbox.Lost, sandbox.Late, sandbox.CrashBefore, sandbox.CrashAfter, frozen},
 		only:   only,
 	}
+}
+
+// refusals are writes that are refused, and after which the run dies.
+func refusals(only string) alphabet {
+	return alphabet{writes: []sandbox.Fate{sandbox.Refused, sandbox.CrashAfter}, only: only}
+}
+
+const pastedWrongly = "what-somebody-has-pasted-wrongly"
+
+// editors are people who change one of two places. Of a torn pair they keep off: who writes
+// the old secret below the stamp of the new one breaks the service, and nobody can see it.
+func editors() []act {
+	torn := func(p *play, place int) bool {
+		_, pair := p.Pair(p.services()[place])
+		return pair == sandbox.PairTorn
+	}
+	writeBack := func(place int, project int64) act {
+		return act{fmt.Sprintf("write the old pair into project %d and leave the stamps", project), func(p *play) {
+			if torn(p, place) {
+				return
+			}
+			for name, value := range map[string]string{idVariable: p.Key.ID, secretVariable: p.Key.Secret.Reveal()} {
+				p.EditVariable(project, name, "*", func(v *sandbox.Variable) { v.Value = value })
+			}
+		}}
+	}
+	return []act{
+		writeBack(0, 4711),
+		writeBack(1, 4712),
+		{"paste something over the secret, and mend it in a quarter of an hour", func(p *play) {
+			if was, _ := p.Variable(4711, secretVariable, "*"); !torn(p, 0) {
+				p.paste(pastedWrongly, was.Value)
+				time.AfterFunc(15*time.Minute+500*time.Microsecond, func() { p.paste(was.Value, pastedWrongly) })
+			}
+		}},
+		{"delete the newer key", func(p *play) {
+			if keys := p.Keys(p.Service.User); len(keys) > 1 {
+				p.DeleteKey(keys[1].ID)
+			}
+		}},
+	}
+}
+
+// paste writes a value over the secret of the first project, if it is still the other one.
+func (p *play) paste(value, over string) {
+	p.EditVariable(4711, secretVariable, "*", func(v *sandbox.Variable) {
+		if v.Value == over {
+			v.Value = value
+		}
+	})
 }
 
 // search is another project whose service has the same key.
@@ -98,7 +157,8 @@ func groupOfTwo(p *play) {
 	p.watch(second)
 }
 
-// stagingFirst deploys twice, each time by a pipeline that deploys to one environment.
+// stagingFirst deploys twice, each time by a pipeline that deploys to one environment. The
+// success of the second is all its proof.
 func stagingFirst(p *play) {
 	p.EditProject(4711, func(project *sandbox.Project) {
 		project.Refs = append(project.Refs, sandbox.Ref{Name: "staging", Protected: true})
@@ -112,9 +172,10 @@ func stagingFirst(p *play) {
 	p.request.Way = rotator.Way{Redeploy: rotator.RedeployPipeline}
 	for _, to := range []string{"staging", "production"} {
 		p.request.Redeploys = append(p.request.Redeploys, rotator.ProjectWay{Way: rotator.Way{
-			Redeploy: rotator.RedeployPipeline, Environment: to, Inputs: map[string]any{"to": to},
+			Redeploy: rotator.RedeployPipeline, Inputs: map[string]any{"to": to},
 		}})
 	}
+	p.request.Redeploys[0].Environment = "staging"
 }
 
 // liveCommit is one whose live job is archived, so that its commit is deployed by a
