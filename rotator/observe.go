@@ -87,7 +87,7 @@ func (u *run) looks() []func(context.Context) error {
 func (u *run) observed() observed {
 	now := time.Now()
 	o := observed{
-		now: now, left: u.stop.Sub(now), whole: u.stop.Sub(u.began), needed: u.Pace.untilPublished(), orphan: u.Pace.OrphanAge,
+		now: now, left: u.stop.Sub(now), whole: u.stop.Sub(u.began), needed: u.Pace.untilPublished(len(u.request.Places())), orphan: u.Pace.OrphanAge,
 		owner: u.owner, request: u.request, record: u.record, user: u.seen.user, readOnly: u.readOnly,
 		lastUseErr: u.seen.lastUseErr,
 		begun:      u.begun, havePair: u.made.pair.ID != "", proven: u.made.proven, givenUp: u.made.givenUp,
@@ -106,10 +106,10 @@ func (u *run) observed() observed {
 }
 
 // untilPublished is how long a secret exists only in this process, if all goes well.
-func (p Pace) untilPublished() time.Duration {
-	const publishing = 5 * time.Second // two writes and the reads before them, unhurried
+func (p Pace) untilPublished(places int) time.Duration {
+	const publishing = 5 * time.Second // two writes and the reads before them, unhurried; to each place
 	probing := p.ProbeDelay + time.Duration(p.ProbeSuccesses-1)*p.ProbeInterval
-	return probing + min(publishing, probing)
+	return probing + time.Duration(places)*min(publishing, probing)
 }
 
 func valueOr[T any](p *T) T {

@@ -181,9 +181,9 @@ func discardLost(o observed) verdict {
 func decidePublished(o observed) verdict {
 	id, s := o.record.NewKeyID, o.deployed.State
 	switch {
-	case o.turn().Redeploy == RedeployNone && o.record.Marked:
+	case o.turn().Redeploy == RedeployNone && o.record.Marked && o.record.Tag == "":
 		return do(StepAwait, id, "nothing is redeployed: the overlap of %s is what the service has to fetch it", hours(o.request.OverlapHours))
-	case o.record.Tag != "" && (!o.record.Marked || s == DeploymentSucceeded || s == DeploymentFailed):
+	case o.record.Tag != "" && (!o.record.Marked || o.turn().Redeploy == RedeployNone || s == DeploymentSucceeded || s == DeploymentFailed):
 		return do(StepUntag, id, "%s was for one pipeline", o.record.Tag)
 	case o.record.Marked && s == DeploymentFailed:
 		return do(StepAwait, id, "%s", failedAs(o.deployed))

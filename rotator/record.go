@@ -40,6 +40,7 @@ type Record struct {
 	PreviousKeyID string   `json:"previous_key_id"` // the key to retire; "" for none
 	NewKeyID      string   `json:"new_key_id"`
 	Refs          []string `json:"refs,omitempty"`    // of the request's turns, as they were found
+	Ref           string   `json:"ref,omitempty"`     // of a rotation that an earlier version began
 	Protect       []bool   `json:"protect,omitempty"` // of its targets: whether missing variables are made protected
 
 	StartedAt     time.Time `json:"started_at,omitzero"`     // ours
@@ -108,7 +109,7 @@ func (r Record) ref() string {
 	case r.Turn < len(r.Refs):
 		return r.Refs[r.Turn]
 	}
-	return ""
+	return r.Ref
 }
 
 // InFlight tells whether a rotation has begun and not ended.

@@ -71,7 +71,7 @@ type followUp struct {
 func (r *Rotator) newFollowUp(ctx context.Context, records []Record) *followUp {
 	f := &followUp{Rotator: r, records: records, results: make([]Result, len(records)), ended: map[string]int64{}}
 	f.deadline, _ = ctx.Deadline()
-	f.least = min(max(turnTime, 2*r.Pace.untilPublished()), time.Until(f.deadline)/2)
+	f.least = min(max(turnTime, 2*r.Pace.untilPublished(1)), time.Until(f.deadline)/2)
 	for _, i := range rand.Perm(len(records)) { // #nosec G404: an order is no secret
 		if time.Now().Before(records[i].LookAgain) {
 			f.stays(i, answer(StatusHeld, "%s", records[i].Held))

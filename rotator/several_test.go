@@ -1,6 +1,7 @@
 package rotator
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 )
@@ -92,7 +93,7 @@ func TestAKeyInSeveralPlacesIsLookedAtInAllOfThem(t *testing.T) {
 				o.published[0], o.published[1] = hidden(holds(newKeyID)), hidden(holds(oldKey))
 				o.request.Force = true
 			},
-			status: StatusHeld, says: []string{"two keys"},
+			status: StatusHeld, says: []string{"do not hold the same key", "name in retire_key"},
 		},
 		"what else holds the key is a fault, whatever the place": {
 			given:  func(o *observed) { o.published[1].Elsewhere = []Holding{{"COPY [*]", oldKey}} },
@@ -202,4 +203,33 @@ func TestAKeyIsPublishedWhenItsLastPlaceHasIt(t *testing.T) {
 	if at := publishedAt(o); !at.Equal(noon.Add(time.Minute)) {
 		t.Errorf("it is published at %s: a job that started before may have the old key", at)
 	}
+}
+
+func TestTheRefOfARotationThatAnEarlierVersionBeganIsKept(t *testing.T) {
+	var r Record
+	if err := json.Unmarshal([]byte(`{"user":"svc-billing","phase":"published","ref":"release","ref_protected":true}`), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.ref() != "release" {
+		t.Errorf("its pipelines would run on %q", r.ref())
+	}
+}
+
+func TestAPairThatIsPublishedToManyPlacesNeedsMoreTime(t *testing.T) {
+	p := Pace{ProbeDelay: 5 * time.Second, ProbeInterval: 6 * time.Second, ProbeSuccesses: 3}
+	if one, ten := p.untilPublished(1), p.untilPublished(10); one != 22*time.Second || ten != 67*time.Second {
+		t.Errorf("one needs %s, ten need %s", one, ten)
+	}
+}
+
+func TestATagIsRemovedThoughNothingIsRedeployedAnyMore(t *testing.T) {
+	tagged := func() observed {
+		o := inFlight(PhasePublished)
+		o.record.NewKeyID, o.record.Marked, o.record.Tag, o.record.Tagged = newKeyID, true, TagPrefix+"1", true
+		o.request.Redeploy, o.request.OverlapHours = RedeployNone, 1
+		return o
+	}
+	table(t, tagged, map[string]decision{
+		"by force": {given: func(*observed) {}, step: StepUntag, keyID: newKeyID},
+	})
 }
