@@ -183,6 +183,9 @@ func stagingFirst(p *play) {
 func liveCommit(p *play) {
 	deployedBefore(p)
 	p.request.Fallback = rotator.FallbackLiveCommit
+	if p.tape.choose(2) == 1 { // and a tag starts a pipeline of its own
+		p.EditProject(4711, func(project *sandbox.Project) { project.TagPipelines = true })
+	}
 	p.ArchiveJob(liveJobs(p)[0].ID)
 }
 
