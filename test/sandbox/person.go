@@ -459,3 +459,9 @@ func (w *World) SetLive(projectID int64, environment, keyID string) {
 	defer w.enter()()
 	w.environmentOf(w.mustProject(projectID), environment).live = keyID
 }
+
+// LoseRecord loses what the journal knows about a user.
+func (w *World) LoseRecord(user string) {
+	defer w.enter()()
+	delete(w.journal, user)
+}

@@ -45,6 +45,7 @@ func severalPlaces() []scene {
 			time.AfterFunc(3*time.Hour+500*time.Microsecond, func() { p.EndJob(job, nil) })
 		}},
 		{name: "two places, and a person", faults: 1, fates: refusals("variable " + secretVariable), acts: 1, asks: true, people: editors(), set: twoPlaces},
+		{name: "two places, and the journal is lost", faults: 1, fates: crashes("variable AWS"), acts: 1, asks: true, people: forgetters(), set: twoPlaces},
 		{name: "a group and two of its projects", faults: 1, fates: mostFates(), set: groupOfTwo},
 		{name: "staging, then production", faults: 1, fates: mostFates(), set: stagingFirst},
 		{name: "the live commit, on a tag", faults: 1, fates: mostFates(), set: liveCommit},
@@ -100,6 +101,15 @@ func editors() []act {
 			}
 		}},
 	}
+}
+
+// forgetters lose the journal when no run is at work.
+func forgetters() []act {
+	return []act{{"lose the journal", func(p *play) {
+		if !p.Lease(p.Service.User).Held(time.Now()) {
+			p.LoseRecord(p.Service.User)
+		}
+	}}}
 }
 
 // paste writes a value over the secret of the first project, if it is still the other one.
