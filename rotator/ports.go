@@ -174,7 +174,7 @@ type Destination interface {
 	Recover(ctx context.Context, p Place, keyID string) (Secret, error)
 	// Write puts one part of a pair into its variable, and stamps it with the pair's key
 	// id. before is the variable as read, or as it is to be made; of the key id, the
-	// pair's secret is not needed. It returns the moment from which every job that starts
+	// pair's secret is not needed, but for a file. It returns the moment from which every job that starts
 	// gets what was written: GitLab's clock, rounded up to a second.
 	// Writing the same pair twice is safe. ErrRefused: it was not applied.
 	Write(ctx context.Context, p Place, part Part, before Variable, pair KeyPair) (time.Time, error)

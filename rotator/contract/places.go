@@ -103,6 +103,9 @@ func destinationFile(t *testing.T, f DestinationFixture) {
 		}
 		before = f.read(t)
 	}
+	if _, err := f.write(t, rotator.PartKeyID, before.KeyID, rotator.KeyPair{ID: destinationNewID}); !errors.Is(err, rotator.ErrRefused) {
+		t.Errorf("without the secret: %v", err)
+	}
 	want := rotator.Variable{Exists: true, Claims: destinationNewID}
 	if diff := cmp.Diff(want, before.Secret); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

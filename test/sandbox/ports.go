@@ -354,6 +354,9 @@ func (p *Ports) Write(ctx context.Context, place rotator.Place, part rotator.Par
 	case part == rotator.PartKeyID:
 		key, value = place.KeyIDVariable, pair.ID
 	}
+	if place.File != "" && pair.Secret.Empty() {
+		return time.Time{}, fmt.Errorf("%w: a credentials file cannot be written without the secret", rotator.ErrRefused)
+	}
 	verb := "PUT"
 	if !before.Exists {
 		verb = "POST"
