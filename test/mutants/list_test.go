@@ -166,7 +166,7 @@ func mutants() map[string]mutant {
 		"it throws a half published pair away": {
 			file: "phases.go",
 			old:  "	case o.havePair, hasKey(o.keys, id), young:",
-			new:  "	case o.havePair:",
+			new:  "	case o.havePair, young && false:",
 			gate: place,
 			by:   "the pair has been torn for",
 		},
