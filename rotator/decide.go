@@ -170,7 +170,7 @@ func otherUser(o observed) (verdict, bool) {
 
 // elsewhereInFlight: a rotation ends where it began.
 func elsewhereInFlight(o observed) (verdict, bool) {
-	if !o.record.InFlight() || o.record.UniqueID != o.user.UniqueID || slices.Equal(o.record.Request.Places(), o.request.Places()) {
+	if !o.record.InFlight() || o.record.UniqueID != o.user.UniqueID || samePlaces(o.record.Request, o.request) {
 		return verdict{}, false
 	}
 	var places []string

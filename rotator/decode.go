@@ -180,8 +180,12 @@ func (d *decoder) set(name string, value json.RawMessage, target any) bool {
 
 // isNoInput: GitLab's inputs are strings, numbers, booleans and arrays.
 func isNoInput(value any) bool {
+	list, _ := value.([]any)
 	_, object := value.(map[string]any)
-	return value == nil || object
+	return value == nil || object || slices.ContainsFunc(list, func(v any) bool {
+		_, nested := v.([]any)
+		return nested || isNoInput(v)
+	})
 }
 
 // each decodes a list of objects, at least one.

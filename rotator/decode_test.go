@@ -100,6 +100,24 @@ func TestEveryFieldOfAnEventIsRead(t *testing.T) {
 	}
 }
 
+func TestInputsAreWhatGitLabKnowsAsInputs(t *testing.T) {
+	for inputs, fine := range map[string]bool{
+		`{"to":"eu","n":3,"dry":true,"all":["a",1,false]}`: true,
+		`{}`:                 true,
+		`{"to":null}`:        false,
+		`{"to":{"a":1}}`:     false,
+		`{"to":["a",{}]}`:    false,
+		`{"to":["a",["b"]]}`: false,
+		`["to"]`:             false,
+		`"to"`:               false,
+	} {
+		_, err := rotator.DecodeEvent([]byte(least(`"inputs":` + inputs)))
+		if (err == nil) != fine {
+			t.Errorf("%s: %v", inputs, err)
+		}
+	}
+}
+
 func TestTheFieldsOfAnEventAreThoseOfARequest(t *testing.T) {
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[rotator.Request]()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")

@@ -138,9 +138,9 @@ func (u *run) lookAtUser(ctx context.Context) error {
 		u.seen.user, u.seen.userAt = user, time.Now()
 	}
 	switch r := u.record; {
-	case u.request.Force && (r.UniqueID != u.seen.user.UniqueID || r.InFlight() && !slices.Equal(r.Request.Places(), u.request.Places())):
+	case u.request.Force && (r.UniqueID != u.seen.user.UniqueID || r.InFlight() && !samePlaces(r.Request, u.request)):
 		u.record = Record{Version: r.Version, Lease: r.Lease} // what it says is about another user, or other places
-	case r.InFlight() && slices.Equal(r.Request.Places(), u.request.Places()) && !u.request.Force:
+	case r.InFlight() && samePlaces(r.Request, u.request) && !u.request.Force:
 		// A rotation ends by the rules that it began with: whoever asks by hand, in
 		// passing, does not loosen them. Force takes the new ones.
 		retire, caller := orElse(u.request.RetireKey, r.Request.RetireKey), cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
@@ -159,10 +159,7 @@ func (u *run) lookAtUser(ctx context.Context) error {
 // some may be over, so they stay as they are.
 func provenAs(old, forced Request) (Target, []Target) {
 	several := func(r Request) bool { return len(r.Destinations) > 0 || len(r.Redeploys) > 0 }
-	switch {
-	case !slices.Equal(old.Places(), forced.Places()): // which is refused
-		return forced.Target, forced.Destinations
-	case several(old) || several(forced):
+	if several(old) || several(forced) {
 		return old.Target, old.Destinations
 	}
 	forced.Environment = orElse(forced.Environment, old.Environment)

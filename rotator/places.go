@@ -34,6 +34,12 @@ func holdsKeyID(v Variable, id string) bool {
 	return v.Value == id || v.Hidden && v.Claims == id
 }
 
+// samePlaces tells whether two requests publish to the same places, in whatever order.
+func samePlaces(a, b Request) bool {
+	p, q := a.Places(), b.Places()
+	return len(p) == len(q) && !slices.ContainsFunc(p, func(place Place) bool { return !slices.Contains(q, place) })
+}
+
 // placesWhere are the indices of the places where a key has come so far.
 func placesWhere(o observed, id string, is progress) []int {
 	var found []int

@@ -81,7 +81,7 @@ func (r *Rotator) Report(ctx context.Context, request Request) (Report, error) {
 	report.User, report.Record, report.Request = u.seen.user, u.record, u.request
 	if userErr != nil {
 		report.Unread = append(report.Unread, fmt.Sprintf("user %s: %v", request.User, userErr))
-		if r := u.record; r.InFlight() && slices.Equal(r.Request.Places(), u.request.Places()) {
+		if r := u.record; r.InFlight() && samePlaces(r.Request, u.request) {
 			report.Request, u.request = r.Request, r.Request
 		}
 	}
@@ -117,7 +117,7 @@ func (u *run) placeReports(ctx context.Context, known bool) []PlaceReport {
 	switch _, foreign := unbound(o); {
 	case known && foreign:
 		why = "the user is not bound to it"
-	case !known && (!o.record.InFlight() || !slices.Equal(o.record.Request.Places(), u.request.Places())):
+	case !known && (!o.record.InFlight() || !samePlaces(o.record.Request, u.request)):
 		why = "it cannot be seen whether the user is bound to it"
 	default:
 		if err := u.lookAtPublished(ctx); err != nil {
