@@ -90,12 +90,29 @@ func heldKeyIDs(o observed) []string {
 func publishedKeyID(o observed) string {
 	ids := heldKeyIDs(o)
 	if len(ids) > 1 && o.request.Force {
-		ids = slices.DeleteFunc(ids, func(id string) bool { return !hasKey(o.keys, id) || id == o.request.RetireKey })
+		ids = notGivenUp(o, ids)
 	}
 	if len(ids) != 1 {
 		return ""
 	}
 	return ids[0]
+}
+
+// notGivenUp are the keys among those that the places hand out which a person has not
+// given up in retire_key. A place that cannot be read, beside one that hands out the key
+// that is given up, has the user's other key: that is what the person says.
+func notGivenUp(o observed, ids []string) []string {
+	unread := slices.Contains(ids, "") && slices.Contains(ids, o.request.RetireKey)
+	left := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !hasKey(o.keys, id) || id == o.request.RetireKey })
+	if len(left) > 0 || !unread {
+		return left
+	}
+	for _, k := range o.keys {
+		if k.ID != o.request.RetireKey {
+			left = append(left, k.ID)
+		}
+	}
+	return left
 }
 
 // holdings says which place hands out what.

@@ -87,6 +87,22 @@ func TestAKeyInSeveralPlacesIsLookedAtInAllOfThem(t *testing.T) {
 			},
 			step: StepDeactivate, keyID: oldKey, says: []string{"retire_key names"},
 		},
+		"one cannot be read, and the key of the other may fail": {
+			given: func(o *observed) {
+				newer(o)
+				o.published[0], o.published[1] = hidden(holds(newKeyID)), hidden(Published{KeyID: Variable{Exists: true}, Secret: Variable{Exists: true}})
+				o.request.Force, o.request.RetireKey = true, newKeyID
+			},
+			step: StepDeactivate, keyID: newKeyID, says: []string{"retire_key names"},
+		},
+		"one cannot be read, and neither has the key that may fail": {
+			given: func(o *observed) {
+				newer(o)
+				o.published[0], o.published[1] = holds(thirdKey), hidden(Published{KeyID: Variable{Exists: true}, Secret: Variable{Exists: true}})
+				o.request.Force, o.request.RetireKey = true, newKeyID
+			},
+			status: StatusHeld, says: []string{"two keys"},
+		},
 		"they hold different keys, by force, and nothing says which may fail": {
 			given: func(o *observed) {
 				newer(o)
