@@ -131,8 +131,9 @@ func publishNext(o observed, begun bool) verdict {
 
 // readBack brings the new key to the places that do not have it yet, though the run that
 // made it has died: where its secret is not hidden it can be read. When it is hidden in
-// all places that have it, nobody can, and one half of the service uses each key: then
-// a person must say which half may fail for the moment that a new key takes.
+// all places that have it, nobody can, and jobs get one key or the other: then a person
+// must say which may fail for the moment that a new key takes. That should be the new
+// one: as nothing was redeployed, what runs has the old one, wherever it was published.
 func readBack(o observed) verdict {
 	id := o.record.NewKeyID
 	young := o.iamNow.Before(o.record.CreatingSince.Add(o.orphan)) // a list may lack a young key
@@ -148,7 +149,8 @@ func readBack(o observed) verdict {
 		return do(StepRestart, "", "%s cannot be published everywhere, for its secret can nowhere be read; starting over by force", id)
 	}
 	return answer(StatusHeld, "the run that published %s died before it was in all places (%s), and nobody can read its secret, which is hidden: both keys work, so nothing is broken. "+
-		"To end it, let one place fail for about half a minute: run with force, and name its key in retire_key", id, holdings(o))
+		"To end it, run with force and name %s in retire_key: jobs that start where it is, and what they have deployed since, fail until the next key is published and deployed; all else runs with %s",
+		id, holdings(o), id, orElse(o.record.PreviousKeyID, "what it had"))
 }
 
 // brokenMeanwhile: the places that have the new key hand out one that does not work.

@@ -166,7 +166,7 @@ func TestAPairIsPublishedToOnePlaceAfterTheOther(t *testing.T) {
 		},
 		"hidden where it is, and the run has died": {
 			given:  func(o *observed) { dead(o); o.published[0] = hidden(holds(newKeyID)) },
-			status: StatusHeld, says: []string{"project 4711 [*] has " + newKeyID, "project 4712 [*] has " + oldKey, "nothing is broken", "retire_key"},
+			status: StatusHeld, says: []string{"project 4711 [*] has " + newKeyID, "project 4712 [*] has " + oldKey, "nothing is broken", "name " + newKeyID + " in retire_key", "all else runs with " + oldKey},
 		},
 		"hidden where it is, and a person says which may fail": {
 			given: func(o *observed) {
