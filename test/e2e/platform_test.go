@@ -103,7 +103,7 @@ func TestBothModulesKeepTheKeysOfTwoServicesYoung(t *testing.T) {
 // newPlatform is the example with a token in its secret, and GitLab with the projects.
 func newPlatform(t *testing.T, c *cloud) *platform {
 	t.Helper()
-	p := &platform{stage: &stage{t: t, cloud: c, wire: &Wire{}, user: "svc-billing"}}
+	p := &platform{stage: &stage{t: t, cloud: c, wire: &Wire{}, user: "svc-billing", others: []rotator.Place{placeOf(searchID, "")}}}
 	p.gitlab = sandbox.New(sandbox.Options{Deploy: p.deploy})
 	t.Cleanup(p.gitlab.Close)
 	deploy := []sandbox.JobSpec{{Name: "deploy", Environment: "production"}}

@@ -37,18 +37,22 @@ func TestTheFunctionRotatesAKey(t *testing.T) {
 // wantEvents asserts what was told on the event bus, in order.
 func wantEvents(t *testing.T, s *stage, want ...string) {
 	t.Helper()
-	var got []string
+	if got := s.events(); !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+}
+
+// events are what was told on the event bus so far.
+func (s *stage) events() (told []string) {
 	for _, c := range s.wire.Calls() {
 		if c.Line != "events PutEvents" {
 			continue
 		}
 		_, rest, _ := strings.Cut(string(c.Request), "Credential Rotation ")
 		word, _, _ := strings.Cut(rest, `"`)
-		got = append(got, word)
+		told = append(told, word)
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("events %q, want %q", got, want)
-	}
+	return told
 }
 
 func TestTheCommandRotatesAKey(t *testing.T) {
@@ -188,7 +192,10 @@ func TestTheFunctionMayDieAtAnyWrite(t *testing.T) {
 	var all []dead
 	all = append(all, functionsDie(t, "a pipeline", newStage)...)
 	all = append(all, functionsDie(t, "what is live", func(t *testing.T, c *cloud, user string) *stage {
-		return newShop(t, c, user).stage
+		return newShop(t, c, user, true).stage
+	})...)
+	all = append(all, functionsDie(t, "a pipeline to staging, then what is live in production", func(t *testing.T, c *cloud, user string) *stage {
+		return newShop(t, c, user, false).stage
 	})...)
 	time.Sleep(runTimeout + leaseAfterDeadline)
 	for _, d := range all {

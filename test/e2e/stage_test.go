@@ -104,10 +104,16 @@ func newCloud(t *testing.T) *cloud {
 // addUser makes a user with one key, bound to the project.
 func (c *cloud) addUser(t *testing.T, name string) aws.Credentials {
 	t.Helper()
+	return c.addBoundUser(t, name, fmt.Sprint(projectID))
+}
+
+// addBoundUser makes a user with one key.
+func (c *cloud) addBoundUser(t *testing.T, name, binding string) aws.Credentials {
+	t.Helper()
 	client := iam.NewFromConfig(c.Admin())
 	if _, err := client.CreateUser(t.Context(), &iam.CreateUserInput{
 		UserName: &name,
-		Tags:     []iamtypes.Tag{{Key: aws.String(sandbox.BindingTag), Value: aws.String(fmt.Sprint(projectID))}},
+		Tags:     []iamtypes.Tag{{Key: aws.String(sandbox.BindingTag), Value: &binding}},
 	}); err != nil {
 		t.Fatalf("making user %s: %v", name, err)
 	}
@@ -118,10 +124,27 @@ func (c *cloud) addUser(t *testing.T, name string) aws.Credentials {
 	return aws.Credentials{AccessKeyID: *out.AccessKey.AccessKeyId, SecretAccessKey: *out.AccessKey.SecretAccessKey}
 }
 
-// authenticates asks STS who a pair is.
+func (c *cloud) keysOf(ctx context.Context, user string) ([]iamtypes.AccessKeyMetadata, error) {
+	out, err := iam.NewFromConfig(c.Admin()).ListAccessKeys(ctx, &iam.ListAccessKeysInput{UserName: &user})
+	if err != nil {
+		return nil, fmt.Errorf("listing the keys of %s: %w", user, err)
+	}
+	return out.AccessKeyMetadata, nil
+}
+
+// authenticates asks STS whether a pair works.
 func (c *cloud) authenticates(ctx context.Context, keyID, secret string) error {
-	_, err := sts.NewFromConfig(c.Config(keyID, secret)).GetCallerIdentity(ctx, nil)
+	_, err := c.identity(ctx, keyID, secret)
 	return err
+}
+
+// identity asks STS who a pair is.
+func (c *cloud) identity(ctx context.Context, keyID, secret string) (arn string, err error) {
+	out, err := sts.NewFromConfig(c.Config(keyID, secret)).GetCallerIdentity(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	return *out.Arn, nil
 }
 
 // stage is one service with its user on AWS and its project on GitLab, the wire to
@@ -132,20 +155,24 @@ type stage struct {
 	gitlab *sandbox.World
 	wire   *Wire
 	user   string
-	scope  string   // of the variables; "": each is there once
-	asks   string   // fields of its request, JSON, besides the user, the project and force
-	first  string   // the key id that is published at the beginning
-	env    []string // of the program
-	also   func()   // what else has to be so when it is rotated
+	places []rotator.Place // of its pair; nil: its project, where each variable is there once
+	others []rotator.Place // of pairs of other users that the program looks after
+	token  sandbox.Token   // of the program; zero: a Maintainer's of the project
+	asks   string          // fields of its request, JSON, besides the user and force
+	first  string          // the key id that is published at the beginning
+	env    []string        // of the program
+	also   func()          // what else has to be so when it is rotated
 
 	mu       sync.Mutex
-	torn     bool     // between the two writes of a pair
-	deployed []string // the key ids that deploy jobs worked with
+	pairs    map[rotator.Place]aws.Credentials // as they were after the last write
+	torn     map[rotator.Place]bool            // between the two writes of a pair
+	spared   map[rotator.Place]bool            // a person has said that jobs may fail with its pair
+	deployed []string                          // the key ids that deploy jobs worked with
 }
 
 func newStage(t *testing.T, c *cloud, user string) *stage {
 	t.Helper()
-	s := &stage{t: t, cloud: c, wire: &Wire{}, user: user, asks: `"environment":"production"`}
+	s := &stage{t: t, cloud: c, wire: &Wire{}, user: user, asks: fmt.Sprintf(`"project_id":%d,"environment":"production"`, projectID)}
 	key := c.addUser(t, user)
 	s.gitlab = sandbox.New(sandbox.Options{Deploy: s.deploy})
 	t.Cleanup(s.gitlab.Close)
@@ -162,7 +189,10 @@ func (s *stage) connect(key aws.Credentials) {
 	s.t.Helper()
 	t, c := s.t, s.cloud
 	s.first = key.AccessKeyID
-	token := s.gitlab.AddToken(sandbox.Token{Name: "rotator", Scopes: []string{"api"}, Roles: map[int64]int{projectID: sandbox.Maintainer}})
+	if s.token.Name == "" {
+		s.token = sandbox.Token{Name: "rotator", Scopes: []string{"api"}, Roles: map[int64]int{projectID: sandbox.Maintainer}}
+	}
+	token := s.gitlab.AddToken(s.token)
 	if _, err := secretsmanager.NewFromConfig(c.Admin()).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
 		Name: aws.String("gitlab/" + s.user), SecretString: aws.String(`{"token":"` + token + `"}`),
 	}); err != nil {
@@ -209,31 +239,104 @@ func (s *stage) deploy(ctx context.Context, job sandbox.JobEnv) error {
 	return nil
 }
 
-// pairWorks asserts that a job that starts now gets a pair that works, unless it
-// starts between the two writes of a pair, which GitLab cannot do as one.
-func (s *stage) pairWorks(c Call) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.Write && c.Status < 300 && strings.Contains(c.Line, "/variables/") {
-		s.torn = strings.HasSuffix(c.Line, "/AWS_SECRET_ACCESS_KEY")
+// placeOf is where the pair of a project is in a scope; "": whatever that is.
+func placeOf(id int64, scope string) rotator.Place {
+	return rotator.Place{ProjectID: id, EnvironmentScope: scope, KeyIDVariable: "AWS_ACCESS_KEY_ID", SecretVariable: "AWS_SECRET_ACCESS_KEY"}
+}
+
+// at are the places of its pair.
+func (s *stage) at() []rotator.Place {
+	if s.places != nil {
+		return s.places
 	}
-	if s.torn {
+	return []rotator.Place{placeOf(projectID, "")}
+}
+
+// pairAt is the pair that jobs get from a place.
+func (s *stage) pairAt(p rotator.Place) aws.Credentials {
+	if p.File != "" {
+		return s.inFile(s.variableAt(p, p.File), p.Profile)
+	}
+	return aws.Credentials{AccessKeyID: s.variableAt(p, p.KeyIDVariable), SecretAccessKey: s.variableAt(p, p.SecretVariable)}
+}
+
+func (s *stage) variableAt(p rotator.Place, name string) string {
+	if p.GroupID != 0 {
+		v, _ := s.gitlab.GroupVariable(p.GroupID, name, p.EnvironmentScope)
+		return v.Value
+	}
+	v, _ := s.gitlab.Variable(p.ProjectID, name, p.EnvironmentScope)
+	return v.Value
+}
+
+// pairWorks asserts that a job that starts now gets a pair that works, from each place,
+// unless it starts between the two writes of a pair, which GitLab cannot do as one.
+func (s *stage) pairWorks(c Call) {
+	if !c.changesKeys() {
 		return
 	}
-	if err := s.cloud.authenticates(context.Background(), s.published(), s.variable("AWS_SECRET_ACCESS_KEY")); err != nil {
-		s.t.Errorf("after %s the published pair %s does not work: %v\n%s", c.Line, s.published(), err, s.trace())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pairs == nil {
+		s.pairs, s.torn = map[rotator.Place]aws.Credentials{}, map[rotator.Place]bool{}
+	}
+	for _, p := range s.at() {
+		was, now := s.pairs[p], s.pairAt(p)
+		s.torn[p] = now.AccessKeyID == was.AccessKeyID && (s.torn[p] || now.SecretAccessKey != was.SecretAccessKey)
+		s.pairs[p] = now
+		if s.torn[p] {
+			continue
+		}
+		err := s.cloud.authenticates(context.Background(), now.AccessKeyID, now.SecretAccessKey)
+		if err != nil && !s.spared[p] {
+			s.t.Errorf("after %s the pair %s of %s does not work: %v\n%s", c.Line, now.AccessKeyID, p, err, s.trace())
+		}
+	}
+}
+
+// changesKeys tells whether a call may change keys, or what holds them.
+func (c Call) changesKeys() bool {
+	return c.Write && (strings.HasPrefix(c.Line, "iam ") || strings.HasPrefix(c.Line, "gitlab "))
+}
+
+// areActive asserts that what runs has active keys of a user. It asks IAM and does not use
+// a key: a use in the very millisecond in which a deployment ends would be one after it,
+// for moto tells of uses by the microsecond, and IAM by the second.
+func (s *stage) areActive(c Call, user string, running map[string]string) {
+	keys, err := s.cloud.keysOf(context.Background(), user)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	for is, keyID := range running {
+		if !slices.ContainsFunc(keys, func(k iamtypes.AccessKeyMetadata) bool {
+			return *k.AccessKeyId == keyID && k.Status == iamtypes.StatusTypeActive
+		}) {
+			s.t.Errorf("after %s what runs as %q has a key that is not active: %s\n%s", c.Line, is, keyList(keys), s.trace())
+		}
 	}
 }
 
 // callsHoldNoSecret asserts that no secret was sent to the journal, to the event bus
-// or anywhere else, but to the variable that it is for.
+// or anywhere else, but to the variables that it is for.
 func (s *stage) callsHoldNoSecret() {
 	for _, c := range s.wire.Calls() {
-		made := strings.HasSuffix(c.Line, "/variables") && strings.Contains(string(c.Request), `"key":"AWS_SECRET_ACCESS_KEY"`)
-		if !made && !strings.HasSuffix(c.Line, "/variables/AWS_SECRET_ACCESS_KEY") {
+		if !s.isForSecret(c) {
 			s.holdsNoSecret("the request of "+c.Line, string(c.Request))
 		}
 	}
+}
+
+// isForSecret tells whether a call makes or changes a variable that a secret is for.
+func (s *stage) isForSecret(c Call) bool {
+	return slices.ContainsFunc(slices.Concat(s.at(), s.others), func(p rotator.Place) bool {
+		variables, name := fmt.Sprintf("/projects/%d/variables", p.ProjectID), p.Variables()[0]
+		if p.GroupID != 0 {
+			variables = fmt.Sprintf("/groups/%d/variables", p.GroupID)
+		}
+		made := c.Line == "gitlab POST "+variables && strings.Contains(string(c.Request), fmt.Sprintf(`"key":%q`, name))
+		return made || c.Line == "gitlab PUT "+variables+"/"+name
+	})
 }
 
 func (s *stage) holdsNoSecret(what, text string) {
@@ -242,13 +345,11 @@ func (s *stage) holdsNoSecret(what, text string) {
 	}
 }
 
-func (s *stage) variable(name string) string {
-	v, _ := s.gitlab.Variable(projectID, name, s.scope)
-	return v.Value
-}
+// variable is one of the first place.
+func (s *stage) variable(name string) string { return s.variableAt(s.at()[0], name) }
 
-// published is the key id that jobs get.
-func (s *stage) published() string { return s.variable("AWS_ACCESS_KEY_ID") }
+// published is the key id that jobs get, from the first place.
+func (s *stage) published() string { return s.pairAt(s.at()[0]).AccessKeyID }
 
 // lastDeployed is the key id that the last deploy job worked with.
 func (s *stage) lastDeployed() string {
@@ -262,11 +363,11 @@ func (s *stage) lastDeployed() string {
 
 func (s *stage) keys() []iamtypes.AccessKeyMetadata {
 	s.t.Helper()
-	out, err := iam.NewFromConfig(s.cloud.Admin()).ListAccessKeys(s.t.Context(), &iam.ListAccessKeysInput{UserName: &s.user})
+	keys, err := s.cloud.keysOf(s.t.Context(), s.user)
 	if err != nil {
-		s.t.Fatalf("listing keys: %v", err)
+		s.t.Fatal(err)
 	}
-	return out.AccessKeyMetadata
+	return keys
 }
 
 // isRotatedFrom asserts that one key is left, a new one that works, and that it is
@@ -277,8 +378,11 @@ func (s *stage) isRotatedFrom(old string) {
 	if keys := s.keys(); len(keys) != 1 || keys[0].Status != iamtypes.StatusTypeActive || *keys[0].AccessKeyId != now || now == old {
 		s.t.Errorf("%s was rotated to %s, and the keys are %s", old, now, keyList(keys))
 	}
-	if err := s.cloud.authenticates(s.t.Context(), now, s.variable("AWS_SECRET_ACCESS_KEY")); err != nil {
-		s.t.Errorf("the published pair %s does not work: %v", now, err)
+	for _, p := range s.at() {
+		pair := s.pairAt(p)
+		if err := s.cloud.authenticates(s.t.Context(), pair.AccessKeyID, pair.SecretAccessKey); err != nil || pair.AccessKeyID != now {
+			s.t.Errorf("%s holds %s, which is to be %s, and works (%v)", p, pair.AccessKeyID, now, err)
+		}
 	}
 	if got := s.lastDeployed(); got != now {
 		s.t.Errorf("deployed is %s, published %s", got, now)
@@ -310,7 +414,7 @@ func (s *stage) trace() string {
 
 // event is a request for the stage's service.
 func (s *stage) event(force bool) []byte {
-	return fmt.Appendf(nil, `{"user":%q,"project_id":%d,%s,"force":%t}`, s.user, projectID, s.asks, force)
+	return fmt.Appendf(nil, `{"user":%q,%s,"force":%t}`, s.user, s.asks, force)
 }
 
 // answer is what a run gave.
