@@ -146,7 +146,7 @@ func (u *run) lookAtUser(ctx context.Context) error {
 		retire, caller := orElse(u.request.RetireKey, r.Request.RetireKey), cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
 		u.request = r.Request
 		u.request.RetireKey, u.request.CallerJobID = retire, caller
-	case r.InFlight() && r.UniqueID == u.seen.user.UniqueID: // by force, but not at the expense of the proof
+	case r.InFlight() && r.UniqueID == u.seen.user.UniqueID && u.request.Force: // but not at the expense of the proof
 		u.request.OverlapHours = max(u.request.OverlapHours, r.Request.OverlapHours)
 		u.request.Target, u.request.Destinations = provenAs(r.Request, u.request)
 		u.request.CallerJobID = cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
