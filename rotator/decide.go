@@ -198,7 +198,7 @@ func decideIdle(o observed) verdict {
 	p := publishedKeyID(o)
 	switch {
 	case len(heldKeyIDs(o)) > 1 && (!o.request.Force || len(o.keys) > 1 && p == ""):
-		return answer(StatusHeld, "the places do not hold the same key (%s): write the pair of one into the others, or run with force, which publishes a new key over all of them, and name in retire_key the one whose place may fail meanwhile", holdings(o))
+		return answer(StatusHeld, "the places do not hold the same key (%s): write the pair of one into the others, or run with force, which publishes a new key over all of them, and name in retire_key the one that nothing runs with (what runs has the key that it was deployed with)", holdings(o))
 	case len(o.keys) == 0:
 		return begin(o, "", "the user had no key")
 	case len(o.keys) == 1:

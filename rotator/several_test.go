@@ -101,7 +101,7 @@ func TestAKeyInSeveralPlacesIsLookedAtInAllOfThem(t *testing.T) {
 				o.published[0], o.published[1] = holds(thirdKey), hidden(Published{KeyID: Variable{Exists: true}, Secret: Variable{Exists: true}})
 				o.request.Force, o.request.RetireKey = true, newKeyID
 			},
-			status: StatusHeld, says: []string{"two keys"},
+			status: StatusHeld, says: []string{"do not hold the same key"},
 		},
 		"they hold different keys, by force, and nothing says which may fail": {
 			given: func(o *observed) {
