@@ -223,13 +223,50 @@ func (u *run) lookAtPublished(ctx context.Context) error {
 		return nil
 	}
 	places := u.request.Places()
-	all, err := u.Destination.Read(ctx, places)
+	all, err := u.Destination.Read(ctx, slices.Concat(places, u.heirs()))
+	if err == nil {
+		all = withHeirs(all, places, u.heirs())
+	}
 	if errors.Is(err, ErrRefused) && !u.record.InFlight() {
 		all = make([]Published, len(places))
 		all[0].Faults, err = []string{err.Error()}, nil
 	}
 	u.sawPublished(all)
 	return err
+}
+
+// heirs are, before the old key is retired, the projects that get a group's variables
+// and may have their own of the same names, which outrank them.
+func (u *run) heirs() []Place {
+	if p := u.phase(); p != PhaseRetiring && p != PhaseSoaking {
+		return nil
+	}
+	var heirs []Place
+	for _, t := range u.request.Turns() {
+		place := u.request.Places()[t.Target]
+		if place.GroupID == 0 || t.ProjectID == 0 {
+			continue
+		}
+		place.GroupID, place.ProjectID = 0, t.ProjectID
+		if !slices.Contains(heirs, place) && !slices.Contains(u.request.Places(), place) {
+			heirs = append(heirs, place)
+		}
+	}
+	return heirs
+}
+
+// withHeirs takes what heirs hold for what is held elsewhere.
+func withHeirs(all []Published, places, heirs []Place) []Published {
+	for i, heir := range heirs {
+		p := all[len(places)+i]
+		for _, id := range []string{p.KeyID.Value, p.KeyID.Claims, p.Secret.Claims} {
+			all[0].Elsewhere = append(all[0].Elsewhere, Holding{heir.String(), id})
+		}
+		for _, h := range p.Elsewhere {
+			all[0].Elsewhere = append(all[0].Elsewhere, Holding{h.Variable + " of " + heir.Owner(), h.KeyID})
+		}
+	}
+	return all[:len(places)]
 }
 
 func (u *run) sawPublished(all []Published) {

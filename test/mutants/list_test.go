@@ -30,6 +30,13 @@ func mutants() map[string]mutant {
 			gate: oneRun,
 			by:   "which was active",
 		},
+		"it does not look at a group's projects before it retires": {
+			file: "observe.go",
+			old:  "	if p := u.phase(); p != PhaseRetiring && p != PhaseSoaking {",
+			new:  "	if p := u.phase(); p != \"\" {",
+			gate: spread,
+			by:   "which does not work",
+		},
 		"it does not look again before it retires": {
 			file: "redeploy.go",
 			old:  "RetiringSince, r.LastError = PhaseRetiring, d, at, o.now.UTC(), \"\"\n		u.seen.forgetAllBut(u.seen.user)\n",

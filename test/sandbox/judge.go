@@ -187,7 +187,7 @@ func (w *World) state() state {
 // judge looks at what a rotator's write has done.
 func (w *World) judge(p *process, call Call, before state) {
 	for i, service := range w.services {
-		if after := w.pair(service); !w.editedSince(service.Place, p) && !w.brokenSince(after, p) {
+		if after := w.pair(service); !w.editedSince(service, p) && !w.brokenSince(after, p) {
 			w.judgePair(call, service, before.pairs[i], after)
 		}
 	}
@@ -223,12 +223,18 @@ func (w *World) judgeMade(p *process, k *accessKey) {
 	}
 }
 
-// editedSince tells whether a person has changed a place's variables after the
-// rotator had last read them: GitLab has no way to write only what was read.
-func (w *World) editedSince(place rotator.Place, p *process) bool {
-	o := w.ownerOf(place)
-	return o != nil && p.sawVariables[o] > 0 && slices.ContainsFunc(*o.own(), func(v *variable) bool {
-		return slices.Contains(place.Variables(), v.Key) && v.byPerson && v.written > p.sawVariables[o]
+// editedSince tells whether a person has changed the variables that a service's jobs get
+// after the rotator had last read them: GitLab has no way to write only what was read.
+// Those of its project outrank those of a group.
+func (w *World) editedSince(s Service, p *process) bool {
+	owners := []owner{w.ownerOf(s.Place)}
+	if project := w.projects[s.project()]; project != nil {
+		owners = append(owners, project)
+	}
+	return slices.ContainsFunc(owners, func(o owner) bool {
+		return o != nil && p.sawVariables[o] > 0 && slices.ContainsFunc(*o.own(), func(v *variable) bool {
+			return slices.Contains(s.Place.Variables(), v.Key) && v.byPerson && v.written > p.sawVariables[o]
+		})
 	})
 }
 

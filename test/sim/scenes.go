@@ -38,6 +38,7 @@ func long() []scene {
 		{name: "a person acts, and two faults", acts: 1, faults: 2, fates: mostFates(), asks: true, people: people()},
 		{name: "two runs, a person and a fault", runs: 2, switches: 2, acts: 1, faults: 1, fates: mostFates(), asks: true, people: people()},
 		{name: "two acts", acts: 2, asks: true, people: people()},
+		{name: "two places, and the journal is lost", faults: 1, fates: crashes("variable AWS"), acts: 1, asks: true, people: forgetters(), set: twoPlaces},
 	}
 	for _, sc := range append(places(), severalPlaces()...) {
 		sc.name, sc.faults, sc.fates = sc.name+", and two faults", 2, mostFates()
