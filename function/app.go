@@ -13,7 +13,6 @@ import (
 	"credential-rotator/rotator"
 	"credential-rotator/rotator/awsiam"
 	"credential-rotator/rotator/events"
-	"credential-rotator/rotator/gitlab"
 	"credential-rotator/rotator/journal/bolt"
 	"credential-rotator/rotator/journal/dynamo"
 )
@@ -38,7 +37,7 @@ func newApp(ctx context.Context, c config) (*app, error) {
 
 // rotator wires one for one invocation. owner names it in leases.
 func (a *app) rotator(owner string, watch func(rotator.Progress)) (*rotator.Rotator, error) {
-	client, err := gitlab.New(gitlab.Options{URL: a.config.GitLabURL, Token: a.token, Authorities: a.config.gitLabCAs})
+	client, err := a.config.gitLab(a.token)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"credential-rotator/rotator"
+	"credential-rotator/rotator/gitlab"
 	"credential-rotator/rotator/tokenstore"
 )
 
@@ -25,4 +26,15 @@ func (a *app) token(ctx context.Context) (rotator.Secret, error) {
 		return store.Read(ctx)
 	}
 	return a.config.GitLabToken, nil
+}
+
+// gitLab is a client of GitLab as the configuration has it.
+func (c config) gitLab(token func(context.Context) (rotator.Secret, error)) (*gitlab.Client, error) {
+	return gitlab.New(gitlab.Options{URL: c.GitLabURL, Token: token, Authorities: c.gitLabCAs})
+}
+
+// gitLabWith is a client with one token and no other: what is read anew could be one that
+// GitLab must not see twice.
+func (c config) gitLabWith(token rotator.Secret) (*gitlab.Client, error) {
+	return c.gitLab(func(context.Context) (rotator.Secret, error) { return token, nil })
 }

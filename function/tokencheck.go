@@ -23,7 +23,7 @@ func (a *app) tokenPlace() rotator.TokenPlace {
 
 // lookAtToken asks GitLab about the token; look is how much.
 func (a *app) lookAtToken(ctx context.Context, look func(*gitlab.Client, context.Context) (rotator.Token, error)) (rotator.TokenCheck, error) {
-	client, err := gitlab.New(gitlab.Options{URL: a.config.GitLabURL, Token: a.token})
+	client, err := a.config.gitLab(a.token)
 	if err != nil {
 		return rotator.TokenCheck{}, err
 	}

@@ -69,7 +69,7 @@ func (u *session) tokenRotate(ctx context.Context) error {
 	}
 	r := &tokenRotation{
 		store:    u.app.store(),
-		client:   func(t rotator.Secret) (*gitlab.Client, error) { return clientWith(c.GitLabURL, t) },
+		client:   c.gitLabWith,
 		ends:     time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, u.expiresInDays),
 		say:      func(format string, args ...any) { _, _ = fmt.Fprintf(u.streams.err, format+"\n", args...) },
 		patience: tokenPatience, pause: tokenPause,
@@ -89,12 +89,6 @@ func (u *session) tokenRotate(ctx context.Context) error {
 		return err
 	}
 	return writeTokenResult(u.streams.out, result)
-}
-
-// clientWith is a client of GitLab with one token and no other: what is read anew could be
-// one that GitLab must not see twice.
-func clientWith(url string, token rotator.Secret) (*gitlab.Client, error) {
-	return gitlab.New(gitlab.Options{URL: url, Token: func(context.Context) (rotator.Secret, error) { return token, nil }})
 }
 
 // run rotates: look, claim, look again, ask GitLab once, store, look at what was stored.

@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"credential-rotator/rotator"
-	"credential-rotator/rotator/gitlab"
 	"credential-rotator/rotator/tokenstore"
 	"credential-rotator/test/sandbox"
 )
@@ -68,7 +67,7 @@ func (k *kept) stores() map[string]tokenstore.Store {
 func (k *kept) rotation(store string) *tokenRotation {
 	return &tokenRotation{
 		store:  k.stores()[store],
-		client: func(t rotator.Secret) (*gitlab.Client, error) { return clientWith(k.server.GitLabURL, t) },
+		client: config{GitLabURL: k.server.GitLabURL}.gitLabWith,
 		ends:   time.Now().UTC().Truncate(day).AddDate(0, 0, 90),
 		say: func(format string, args ...any) {
 			k.hear(fmt.Sprintf(format, args...))
@@ -94,7 +93,7 @@ func (k *kept) works(store string) bool {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	client, err := clientWith(k.server.GitLabURL, token)
+	client, err := config{GitLabURL: k.server.GitLabURL}.gitLabWith(token)
 	if err != nil {
 		k.t.Fatal(err)
 	}

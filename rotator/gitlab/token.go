@@ -82,9 +82,11 @@ func (e *UnknownOutcomeError) Unwrap() error { return e.err }
 //
 // It is sent once, whatever becomes of it: on this path GitLab revokes the whole family of
 // a revoked token that it is shown (lib/gitlab/auth/auth_finders.rb), so that a second
-// attempt after a lost reply would revoke what the first has made. An error that wraps
-// rotator.ErrRefused says that nothing was changed; every other is an
-// *UnknownOutcomeError.
+// attempt after a lost reply would revoke what the first has made. And once it is sent
+// its answer is waited for (writePatience), whatever becomes of ctx: the new token is
+// nowhere else. An error that wraps rotator.ErrRefused says that nothing was changed; every
+// other is an *UnknownOutcomeError, that of a 401 too: somebody has rotated the token
+// meanwhile, and GitLab may have taken this call for a theft.
 func (c *Client) RotateToken(ctx context.Context, ends time.Time) (rotator.Secret, rotator.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return rotator.Secret{}, rotator.Token{}, fmt.Errorf("rotating the GitLab token: %w", refused(err))
@@ -93,10 +95,10 @@ func (c *Client) RotateToken(ctx context.Context, ends time.Time) (rotator.Secre
 	// Not the week that GitLab chooses when it is not told.
 	opts := &gitlab.RotatePersonalAccessTokenOptions{ExpiresAt: &day}
 	next, resp, err := c.api.PersonalAccessTokens.RotatePersonalAccessTokenSelf(opts,
-		gitlab.WithContext(context.WithValue(ctx, onceKey{}, true)), gitlab.WithRequestRetry(never))
+		gitlab.WithContext(context.WithValue(context.WithoutCancel(ctx), onceKey{}, true)), gitlab.WithRequestRetry(never))
 	if err != nil {
 		why := c.explain(resp, err)
-		if notSent(err) || why.definitive() {
+		if notSent(err) || why.definitive() && why.status != http.StatusUnauthorized {
 			return rotator.Secret{}, rotator.Token{}, fmt.Errorf("rotating the GitLab token: %w", refused(why))
 		}
 		return rotator.Secret{}, rotator.Token{}, &UnknownOutcomeError{fmt.Errorf("rotating the GitLab token: %w", why)}
