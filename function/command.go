@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ func run(ctx context.Context, args, environ []string, s streams) int {
 	}
 	if err != nil {
 		_, _ = fmt.Fprintf(s.err, "credential-rotator: %v\n", err)
+		if at := (*fs.PathError)(nil); errors.As(err, &at) && at.Op == "write" {
+			return max(u.code, exitFailed) // done as the code says, and nobody was told
+		}
 		return exitUsage
 	}
 	return u.code

@@ -179,12 +179,30 @@ func TestOneRotationReachesGitLabAndTheFamilyLives(t *testing.T) {
 			}
 			// What a retry would have done.
 			s.InterceptHTTP(nil)
-			if _, _, err := client.RotateToken(t.Context(), time.Now().AddDate(0, 0, 90)); !isRefused(err) || !secret.Empty() {
+			if _, _, err := client.RotateToken(t.Context(), time.Now().AddDate(0, 0, 90)); err == nil || isRefused(err) || !secret.Empty() {
 				t.Errorf("got %v", err)
 			}
 			if got := s.ActiveTokens("rotator"); len(got) != 0 {
 				t.Errorf("the world does not detect the reuse: %v live", got)
 			}
 		})
+	}
+}
+
+func TestATextThatIsNoTokenIsToldBeforeAnythingIsSent(t *testing.T) {
+	for text, sent := range map[string]bool{
+		theToken: true, theToken + "\n": true, " " + theToken + "\r\n": true,
+		"": false, " \n": false, theToken + "\n" + newToken: false, "Bearer " + theToken: false, "\ufeff" + theToken: false, `"` + theToken + `"`: true,
+	} {
+		s := &stand{t: t, answer: always(ok("{}"))}
+		c, err := gitlab.New(gitlab.Options{URL: "https://gitlab.example.com", Transport: s, Token: func(context.Context) (rotator.Secret, error) { return rotator.NewSecret(text), nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.TokenAlone(t.Context())
+		says(t, err, "looking at the GitLab token: ")
+		if len(s.calls) > 0 != sent || sent && s.calls[0].token != strings.TrimSpace(text) || !sent && !strings.Contains(err.Error(), "reading the GitLab token: ") {
+			t.Errorf("%d calls: %v", len(s.calls), err)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,14 +70,25 @@ func (t *tokens) getAfter(ctx context.Context, old rotator.Secret) (rotator.Secr
 
 func (t *tokens) reload(ctx context.Context) (rotator.Secret, error) {
 	token, err := t.read(ctx)
-	if err == nil && token.Empty() {
-		err = errors.New("it is empty")
+	if value := strings.TrimSpace(token.Reveal()); err == nil {
+		token, err = rotator.NewSecret(value), noToken(value)
 	}
 	if err != nil {
 		return rotator.Secret{}, &tokenError{err}
 	}
 	t.known = token
 	return token, nil
+}
+
+// noToken is why a text is no token of GitLab: not even a header could hold some.
+func noToken(text string) error {
+	switch {
+	case text == "":
+		return errors.New("it is empty")
+	case strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return errors.New("there is more than a token: a space, a line break or a character that no token has; put the token there and nothing else")
+	}
+	return nil
 }
 
 // last returns the token as it is known, without reading it.

@@ -49,6 +49,9 @@ func (s *Secret) Read(ctx context.Context) (rotator.Secret, error) {
 	if err != nil {
 		return rotator.Secret{}, fmt.Errorf("reading the GitLab token from Secrets Manager (%s): %w; check GITLAB_TOKEN_SECRET and secretsmanager:GetSecretValue", s.id, firstLine(err))
 	}
+	if out.SecretString == nil && out.SecretBinary != nil {
+		return rotator.Secret{}, fmt.Errorf("the secret %s is binary: put the GitLab token there as text (--secret-string)", s.id)
+	}
 	return tokenIn(aws.ToString(out.SecretString), "the secret "+s.id, true)
 }
 

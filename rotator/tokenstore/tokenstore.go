@@ -78,7 +78,7 @@ func (c claim) At() time.Time         { return c.at }
 
 // tokenIn is the token in the text of a secret or a parameter.
 func tokenIn(text, where string, mayBeJSON bool) (rotator.Secret, error) {
-	value := strings.TrimSpace(text)
+	value := trimmed(text)
 	if mayBeJSON && strings.HasPrefix(value, "{") {
 		var fields struct {
 			Token string `json:"token"`
@@ -94,10 +94,16 @@ func tokenIn(text, where string, mayBeJSON bool) (rotator.Secret, error) {
 	return rotator.NewSecret(value), nil
 }
 
+// trimmed is a text without what editors and shells put around it: line ends, and the
+// byte order mark that some of Windows begin a file with.
+func trimmed(text string) string {
+	return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(text), "\ufeff"))
+}
+
 // withToken is a secret's text with another token: in JSON every other byte stays as it
 // is, elsewhere the token is all there is.
 func withToken(text string, next rotator.Secret) (rotator.Secret, error) {
-	whole := strings.TrimSpace(text)
+	whole := trimmed(text)
 	if !strings.HasPrefix(whole, "{") {
 		return next, nil
 	}

@@ -18,6 +18,7 @@ func TestATextGetsAnotherTokenAndNothingElse(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"a token":                 {oldToken, newToken},
 		"with a line end":         {oldToken + "\n", newToken},
+		"JSON of a Windows editor": {"\ufeff{\r\n\"token\":\"OLD\"}\r\n", "{\r\n\"token\":\"NEW\"}"},
 		"JSON":                    {`{"token":"OLD"}`, `{"token":"NEW"}`},
 		"laid out":                {"{\n  \"a\": [1, 2.50],\n  \"token\" : \"OLD\",\n  \"b\": null\n}", "{\n  \"a\": [1, 2.50],\n  \"token\" : \"NEW\",\n  \"b\": null\n}"},
 		"others of that name":     {`{"x":{"token":"keep"},"token":"OLD","tokens":["token"]}`, `{"x":{"token":"keep"},"token":"NEW","tokens":["token"]}`},
