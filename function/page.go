@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -50,13 +52,32 @@ func (p *page) colored(s, color string) string {
 // write writes what stands at the beginning of a line, and then text, whose further lines
 // begin below its first. At says in which column that is.
 func (p *page) write(begin string, at int, text string) {
-	for i, line := range folded(text, p.width-at) {
+	begin = harmless(begin, p.paint)
+	for i, line := range folded(harmless(text, p.paint), p.width-at) {
 		if i > 0 {
 			begin = strings.Repeat(" ", at)
 		}
 		p.WriteString(strings.TrimRight(begin+line, " ") + "\n")
 	}
 }
+
+// harmless is a text as one line that does nothing to a terminal: what comes from GitLab
+// and AWS, such as the name of a job, may hold what moves its cursor, or looks like a line
+// of ours. Our own colours stay.
+func harmless(text string, painted bool) string {
+	var b strings.Builder
+	for i, c := range text {
+		switch {
+		case unicode.IsPrint(c), c == '\x1b' && painted && ourColor.MatchString(text[i:]):
+			b.WriteRune(c)
+		default:
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}
+
+var ourColor = regexp.MustCompile(`^\x1b\[(0|1|31|32|33)m`)
 
 // field writes one line of a list of names and what they are.
 func (p *page) field(indent, wide int, name, format string, args ...any) {

@@ -69,7 +69,7 @@ func (p *page) checks(all []rotator.Check) {
 			p.write(begin+strings.Repeat(" ", gap+2), at, c.Detail)
 			continue
 		}
-		p.WriteString(begin + "\n")
+		p.write(begin, len(begin), "")
 		p.write(strings.Repeat(" ", at), at, c.Detail)
 	}
 }

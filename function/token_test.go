@@ -130,7 +130,7 @@ func TestATokenThatCannotBeReadIsToldWithoutIt(t *testing.T) {
 		"another that AWS quotes":        {unsigned, inParameter, []string{"/gitlab/token", "The signature does not match.", "check GITLAB_TOKEN_PARAMETER"}},
 		"an empty secret":                {secretSaying(""), inSecret, []string{"gitlab/token is empty", "put the GitLab token there"}},
 		"a blank secret":                 {secretSaying(" \n"), inSecret, []string{"gitlab/token is empty"}},
-		"a binary secret":                {&keeper{body: `{"SecretBinary":"Z2xwYXQtQ0FOQVJZ"}`}, inSecret, []string{"gitlab/token is empty"}},
+		"a binary secret":                {&keeper{body: `{"SecretBinary":"Z2xwYXQtQ0FOQVJZ"}`}, inSecret, []string{"gitlab/token is binary"}},
 		"JSON without the field":         {secretSaying(`{"Token":7,"other":"glpat-CANARY"}`), inSecret, []string{`holds JSON without a text field "token"`}},
 		"JSON with an empty field":       {secretSaying(`{"token":"","other":"glpat-CANARY"}`), inSecret, []string{`holds JSON without a text field "token"`}},
 		"JSON with a number":             {secretSaying(`{"token":12345,"other":"glpat-CANARY"}`), inSecret, []string{`holds JSON without a text field "token"`}},

@@ -101,11 +101,11 @@ func (u *session) tokenStatus(ctx context.Context) error {
 
 // writeTokenCheck writes a look at the token as a person reads it.
 func writeTokenCheck(w io.Writer, c rotator.TokenCheck) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", c.Status, c.Reason)
+	p := &page{} // a line is a line
+	p.write(string(c.Status)+": ", 0, c.Reason)
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "  %-12s %s\n", name, value)
+			p.fact(name, "%s", value)
 		}
 	}
 	if c.ID != 0 {
@@ -116,6 +116,6 @@ func writeTokenCheck(w io.Writer, c rotator.TokenCheck) error {
 	for _, warning := range c.Warnings {
 		line("warning", warning)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, p.String())
 	return err
 }

@@ -71,7 +71,9 @@ func (u *session) tokenRotate(ctx context.Context) error {
 		store:    u.app.store(),
 		client:   c.gitLabWith,
 		ends:     time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, u.expiresInDays),
-		say:      func(format string, args ...any) { _, _ = fmt.Fprintf(u.streams.err, format+"\n", args...) },
+		say: func(format string, args ...any) {
+			_, _ = fmt.Fprintln(u.streams.err, harmless(fmt.Sprintf(format, args...), false))
+		},
 		patience: tokenPatience, pause: tokenPause,
 	}
 	result := tokenResult{
@@ -259,11 +261,11 @@ func (r *tokenRotation) smoke(ctx context.Context, claim tokenstore.Claim, next 
 
 // writeTokenResult writes it as a person reads it.
 func writeTokenResult(w io.Writer, r tokenResult) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", r.Status, r.Reason)
+	p := &page{} // a line is a line
+	p.write(r.Status+": ", 0, r.Reason)
 	for _, warning := range r.Warnings {
-		fmt.Fprintf(&b, "  %-12s %s\n", "warning", warning)
+		p.fact("warning", "%s", warning)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, p.String())
 	return err
 }

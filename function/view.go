@@ -162,7 +162,7 @@ func (v *view) step(p rotator.Progress) {
 	if l.step != p.Step {
 		l = line{step: p.Step, user: p.User, began: time.Now()}
 	}
-	l.detail, l.url = p.Detail, p.URL
+	l.detail, l.url = harmless(p.Detail, false), harmless(p.URL, false)
 	switch p.State {
 	case rotator.StepDone:
 		v.settle("✓", l, "32")
@@ -171,8 +171,8 @@ func (v *view) step(p rotator.Progress) {
 		v.settle("✗", l, "31")
 		return
 	case rotator.StepWaiting:
-		if v.width == nil && l.told != p.Detail {
-			l.told = p.Detail
+		if v.width == nil && l.told != l.detail {
+			l.told = l.detail
 			v.print("…", l, "")
 		}
 	case rotator.StepStarted:
