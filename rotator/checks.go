@@ -46,6 +46,8 @@ func liveCheck(t Turn, p TurnPreflight) Check {
 		c.State, c.Detail = CheckWarning, insteadOf(p.CannotRedeploy, p.Ref)
 	case t.Fallback == FallbackLiveCommit && p.LiveCommit != "":
 		c.State, c.Detail = CheckWarning, atCommit(p.CannotRedeploy, p.LiveCommit)
+	case t.Fallback == FallbackLiveCommit:
+		c.State, c.Detail = CheckFault, p.CannotRedeploy+`; no commit is known to be live, which fallback "live_commit" could deploy: fallback "pipeline" deploys what is on the ref`
 	default:
 		c.State, c.Detail = CheckFault, p.CannotRedeploy+`; or let a pipeline deploy instead (fallback "pipeline")`
 	}

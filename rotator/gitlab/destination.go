@@ -67,6 +67,9 @@ func (c *Client) rows(ctx context.Context, p rotator.Place) (listing, error) {
 	})
 	if err != nil {
 		why := c.explain(resp, err)
+		if p.GroupID != 0 {
+			why.text = strings.Replace(why.text, "Maintainer in the project", "Owner in the group", 1)
+		}
 		switch {
 		case why.foreign:
 		case why.status == http.StatusUnauthorized, why.status == http.StatusForbidden, why.status == http.StatusNotFound:

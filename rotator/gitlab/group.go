@@ -2,6 +2,7 @@ package gitlab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -21,6 +22,10 @@ const groupPages = 10
 func (c *Client) lookAtGroup(ctx context.Context, pre *preflight, target int, id int64, turns []rotator.Turn) error {
 	called := fmt.Sprintf("group %d", id)
 	projects, err := c.projectsOf(ctx, id)
+	if errors.Is(err, rotator.ErrRefused) {
+		pre.fault(called, "%s", strings.TrimPrefix(err.Error(), rotator.ErrRefused.Error()+": "))
+		return nil
+	}
 	if why, known := err.(*problem); known && !why.foreign { //nolint:errorlint // projectsOf returns it as it is
 		switch {
 		case why.notFound():
@@ -40,38 +45,49 @@ func (c *Client) lookAtGroup(ctx context.Context, pre *preflight, target int, id
 	var others []string
 	within := map[int64]bool{}
 	for _, p := range projects {
-		if within[p.ID] = true; !covered(p.ID) {
+		if within[p.ID] = true; runsJobs(p) && !covered(p.ID) {
 			others = append(others, p.PathWithNamespace)
 		}
 	}
 	strangers := false
 	for _, t := range turns {
-		if t.Target == target && !within[t.ProjectID] {
+		if t.Target == target && t.ProjectID != 0 && !within[t.ProjectID] {
 			pre.fault(called, "project %d is not in group %d, so it does not get the group's variables: correct redeploys", t.ProjectID, id)
 			strangers = true
 		}
 	}
-	switch {
+	switch n := len(projects); {
 	case len(others) > 0:
 		pre.note(called, rotator.CheckWarning, "the jobs of %s get the group's variables too and are not redeployed: what they have deployed with the old key keeps it until it is retired; name them in redeploys, or overlap_hours", shortList(others))
-	case !strangers:
-		pre.note(called, rotator.CheckOK, "%d projects, all of them are redeployed", len(projects))
+	case strangers:
+	case n == 0:
+		pre.note(called, rotator.CheckWarning, "the GitLab token sees no project of group %d, so nobody knows whose jobs get its variables", id)
+	case n == 1:
+		pre.note(called, rotator.CheckOK, "its only project is redeployed")
+	default:
+		pre.note(called, rotator.CheckOK, "%d projects, all in which jobs run are redeployed", n)
 	}
 	return nil
 }
 
-// projectsOf lists the projects of a group and its subgroups in which jobs can run.
+// runsJobs tells whether jobs can run in a project.
+func runsJobs(p *gitlab.Project) bool {
+	return !p.Archived && p.BuildsAccessLevel != gitlab.DisabledAccessControl
+}
+
+// projectsOf lists the projects of a group and its subgroups.
 func (c *Client) projectsOf(ctx context.Context, id int64) ([]*gitlab.Project, error) {
-	opt := &gitlab.ListGroupProjectsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}, IncludeSubGroups: new(true), Archived: new(false), WithShared: new(false)}
+	opt := &gitlab.ListGroupProjectsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}, IncludeSubGroups: new(true), WithShared: new(false)}
 	projects, resp, err := pages(groupPages, func(page gitlab.PaginationOptionFunc) ([]*gitlab.Project, *gitlab.Response, error) {
 		return c.api.Groups.ListGroupProjects(id, opt, gitlab.WithContext(ctx), page)
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errEndless):
+		return nil, refused(fmt.Errorf("group %d has more than %d projects, and the jobs of all of them would get the key: publish to a smaller group", id, groupPages*100))
+	case err != nil:
 		return nil, c.explain(resp, err)
 	}
-	return slices.DeleteFunc(projects, func(p *gitlab.Project) bool {
-		return p == nil || p.BuildsAccessLevel == gitlab.DisabledAccessControl
-	}), nil
+	return projects, nil
 }
 
 // shortList names the first of many.

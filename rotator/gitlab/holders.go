@@ -41,6 +41,9 @@ func (c *Client) holdersOfGroup(ctx context.Context, r rotator.Redeploy) ([]rota
 	r.GroupID = 0
 	var all []rotator.Job
 	for _, p := range projects {
+		if !runsJobs(p) {
+			continue
+		}
 		r.ProjectID = p.ID
 		found, err := c.Holders(ctx, r)
 		if err != nil {

@@ -206,6 +206,9 @@ func (c *Client) lookAtTags(ctx context.Context, pre *preflight, i int, t rotato
 		return nil // then it is taken for one that is not
 	}
 	for _, tag := range tags {
+		if tag == nil {
+			continue
+		}
 		if ok, err := path.Match(tag.Name, rotator.TagPrefix+"x"); err == nil && ok {
 			turn.RefProtected = true
 		}

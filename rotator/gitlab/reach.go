@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
 
@@ -19,7 +20,7 @@ func (c *Client) lookAtVariables(ctx context.Context, pre *preflight, places []r
 	published, rows, err := c.readAll(ctx, places)
 	if errors.Is(err, rotator.ErrRefused) {
 		pre.Published = make([]rotator.Published, len(places))
-		pre.Published[0].Faults = []string{err.Error()}
+		pre.Published[0].Faults = []string{strings.Replace(err.Error(), rotator.ErrRefused.Error()+": ", "", 1)}
 		return nil, nil
 	}
 	pre.Published = published
@@ -106,20 +107,76 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, r rotator.Requ
 	return nil
 }
 
-// lookAtHeir looks at the variables of a project that gets those of a group: its own
-// outrank them, and may hold the same key.
+// lookAtHeir looks at the variables of a project that gets those of a group, and at those
+// of the subgroups in between: they outrank the group's. The project's own may hold the
+// same key.
 func (c *Client) lookAtHeir(ctx context.Context, pre *preflight, t rotator.Turn, places []rotator.Place, a audience) ([]string, error) {
-	project, itself := pre.projects[t.ProjectID], rotator.Place{ProjectID: t.ProjectID}
-	own, err := c.rows(ctx, itself)
-	if errors.Is(err, rotator.ErrRefused) {
-		return []string{fmt.Sprintf("the variables of project %d cannot be read (%v), and its own outrank the group's: look there", t.ProjectID, err)}, nil
-	}
+	project, group := pre.projects[t.ProjectID], places[t.Target].GroupID
+	itself := rotator.Place{ProjectID: t.ProjectID}
+	found, rows, err := c.heirOf(ctx, a, itself, heir{Name: "project " + project.PathWithNamespace, WebURL: project.WebURL}, places)
 	if err != nil {
-		return nil, fmt.Errorf("reading the variables of project %d: %w", t.ProjectID, err)
+		return nil, err
 	}
-	for _, h := range elsewhere(own.rows, places, itself.Owner()) {
+	for _, h := range elsewhere(rows, places, itself.Owner()) {
 		h.Variable += fmt.Sprintf(" of project %d", t.ProjectID)
 		pre.Published[t.Target].Elsewhere = append(pre.Published[t.Target].Elsewhere, h)
 	}
-	return heirShadows(a, []heir{{Name: "project " + project.PathWithNamespace, WebURL: project.WebURL, Settings: projectSettings(own.rows)}}), nil
+	const most = 20 // levels; that is what GitLab allows
+	next := namespaceOf(project)
+	for range most {
+		if next.id == 0 || next.id == group {
+			return found, nil
+		}
+		more, _, err := c.heirOf(ctx, a, rotator.Place{GroupID: next.id}, heir{Name: "group " + next.path, WebURL: next.url}, places)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+		if next.parent == group {
+			return found, nil
+		}
+		if next, err = c.groupOf(ctx, next.parent); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// heirOf are the variables of an heir, and those of them that outrank the group's: not
+// those that the same pair is published to.
+func (c *Client) heirOf(ctx context.Context, a audience, of rotator.Place, h heir, places []rotator.Place) ([]string, []*gitlab.ProjectVariable, error) {
+	own, err := c.rows(ctx, of)
+	if errors.Is(err, rotator.ErrRefused) {
+		return []string{fmt.Sprintf("the variables of %s cannot be read (%s), and its own outrank the group's: look there", of.Owner(), strings.TrimPrefix(err.Error(), rotator.ErrRefused.Error()+": "))}, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the variables of %s: %w", of.Owner(), err)
+	}
+	h.Settings = projectSettings(uncovered(own.rows, places, of))
+	return heirShadows(a, []heir{h}), own.rows, nil
+}
+
+// level is a group on the way from a project to its root.
+type level struct {
+	id, parent int64
+	path, url  string
+}
+
+func namespaceOf(p *gitlab.Project) level {
+	if p.Namespace == nil || p.Namespace.Kind != "group" {
+		return level{}
+	}
+	return level{p.Namespace.ID, p.Namespace.ParentID, p.Namespace.FullPath, p.Namespace.WebURL}
+}
+
+// groupOf asks about a group in one call.
+func (c *Client) groupOf(ctx context.Context, id int64) (level, error) {
+	if id == 0 {
+		return level{}, nil
+	}
+	g, resp, err := c.api.Groups.GetGroup(id, &gitlab.GetGroupOptions{WithProjects: new(false)}, gitlab.WithContext(ctx))
+	if err != nil || g == nil {
+		return level{}, fmt.Errorf("looking at group %d: %w", id, c.explain(resp, err))
+	}
+	return level{g.ID, g.ParentID, g.FullPath, g.WebURL}, nil
 }

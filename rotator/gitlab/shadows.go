@@ -2,6 +2,7 @@ package gitlab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -237,6 +238,10 @@ func (c *Client) scheduleShadows(ctx context.Context, a audience) ([]string, err
 			ListOptions: gitlab.ListOptions{PerPage: 100}, Scope: new(gitlab.PipelineScheduleScopeValue("active")),
 		}, gitlab.WithContext(ctx), page)
 	})
+	if errors.Is(err, errEndless) {
+		return []string{fmt.Sprintf("project %d has more than %d pipeline schedules%s, which were not looked at, and one with %s among its own variables would not get the new key: look there",
+			a.ProjectID, most*100, a.link("pipeline_schedules"), strings.Join(a.Names, " or "))}, nil
+	}
 	if err != nil {
 		why := c.explain(resp, err)
 		if !mayNot(why) {
