@@ -29,6 +29,7 @@ import (
 // TestMain lets the test binary be the program: whoever starts it under the name
 // credential-rotator runs main.
 func TestMain(m *testing.M) {
+	firstPause = 20 * time.Millisecond // how long it is usually is a test of rotator/gitlab
 	testscript.Main(m, map[string]func(){"credential-rotator": main})
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"credential-rotator/rotator"
 	"credential-rotator/rotator/gitlab"
@@ -28,9 +29,12 @@ func (a *app) token(ctx context.Context) (rotator.Secret, error) {
 	return a.config.GitLabToken, nil
 }
 
+// firstPause is before a call of GitLab is made a second time: as usual, but for tests.
+var firstPause time.Duration
+
 // gitLab is a client of GitLab as the configuration has it.
 func (c config) gitLab(token func(context.Context) (rotator.Secret, error)) (*gitlab.Client, error) {
-	return gitlab.New(gitlab.Options{URL: c.GitLabURL, Token: token, Authorities: c.gitLabCAs})
+	return gitlab.New(gitlab.Options{URL: c.GitLabURL, Token: token, Authorities: c.gitLabCAs, FirstPause: firstPause})
 }
 
 // gitLabWith is a client with one token and no other: what is read anew could be one that

@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
 
@@ -41,6 +42,8 @@ type Options struct {
 	// Transport carries the requests; nil is one like http.DefaultTransport, which
 	// minds HTTPS_PROXY and NO_PROXY. With one, Authorities are its own affair.
 	Transport http.RoundTripper
+	// FirstPause is before a call is made a second time; 0 is half a second.
+	FirstPause time.Duration
 }
 
 // Client is a rotator.Destination and a rotator.Redeployer. Make one for every
@@ -79,7 +82,7 @@ func New(o Options) (*Client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}),
 		gitlab.WithCustomRetry(sendAgain),
-		gitlab.WithCustomBackoff(pause),
+		gitlab.WithCustomBackoff(o.pause),
 		gitlab.WithCustomRetryMax(maxRetries),
 		gitlab.WithCustomLimiter(unlimited{}),
 	)

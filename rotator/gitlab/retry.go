@@ -71,13 +71,17 @@ func mayPass(err error) bool {
 
 // pause is how long to wait before attempt+2, the attempts counted from one. The
 // jitter keeps services that are rotated at the same minute apart.
-func pause(_, _ time.Duration, attempt int, resp *http.Response) time.Duration {
+func (o Options) pause(_, _ time.Duration, attempt int, resp *http.Response) time.Duration {
 	if resp != nil && resp.StatusCode == http.StatusTooManyRequests {
 		if asked := askedPause(resp); asked > 0 {
 			return asked
 		}
 	}
-	d := firstPause << attempt
+	first := o.FirstPause
+	if first == 0 {
+		first = firstPause
+	}
+	d := first << attempt
 	return d + rand.N(d/2)
 }
 
