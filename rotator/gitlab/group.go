@@ -40,7 +40,8 @@ func (c *Client) lookAtGroup(ctx context.Context, pre *preflight, target int, id
 		return fmt.Errorf("listing the projects of group %d: %w", id, err)
 	}
 	covered := func(project int64) bool {
-		return slices.ContainsFunc(turns, func(t rotator.Turn) bool { return t.Target == target && t.ProjectID == project })
+		// For whichever place: all are published to before the first redeploy.
+		return slices.ContainsFunc(turns, func(t rotator.Turn) bool { return t.ProjectID == project && (t.Target == target || t.Redeploy != rotator.RedeployNone) })
 	}
 	var others []string
 	within := map[int64]bool{}

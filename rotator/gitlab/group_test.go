@@ -80,6 +80,15 @@ func TestWhatAGroupsPlanSaysOfItsProjects(t *testing.T) {
 			},
 			ok: "jobs of project 4712: they get the new key: no schedule and no closer scope has another",
 		},
+		"one that is redeployed as a place of its own": {
+			ways: []rotator.ProjectWay{way(4712)},
+			edit: func(_ *sandbox.Scene, r *rotator.Request) {
+				own := rotator.DefaultTarget()
+				own.ProjectID = 4711
+				r.Destinations = append(r.Destinations, own)
+			},
+			ok: "group 9: 2 projects, all in which jobs run are redeployed",
+		},
 		"nothing is redeployed": {
 			edit: func(_ *sandbox.Scene, r *rotator.Request) {
 				r.Destinations[0].Redeploy, r.OverlapHours = rotator.RedeployNone, 24
