@@ -22,12 +22,16 @@ func TestNothingFromGitLabCommandsATerminal(t *testing.T) {
 	report := rotator.Report{Request: request, Outlook: result, Published: []rotator.PlaceReport{{Unread: hostileName}}, Unread: []string{"user " + hostileName}}
 	report.Record.LastError = hostileName
 	for name, write := range map[string]func(io.Writer, *page) error{
-		"plan":         func(w io.Writer, p *page) error { return writePlan(w, p, result, request) },
-		"result":       func(w io.Writer, p *page) error { return writeResult(w, p, result, request) },
-		"results":      func(w io.Writer, p *page) error { return writeResults(w, p, []rotator.Result{result}) },
-		"status":       func(w io.Writer, p *page) error { return writeReport(w, p, report, time.Now()) },
-		"token status": func(w io.Writer, _ *page) error { return writeTokenCheck(w, rotator.TokenCheck{ID: 1, Name: hostileName, Reason: hostileName, Scopes: []string{hostileName}, Warnings: []string{hostileName}}) },
-		"token rotate": func(w io.Writer, _ *page) error { return writeTokenResult(w, tokenResult{Reason: hostileName, Warnings: []string{hostileName}}) },
+		"plan":    func(w io.Writer, p *page) error { return writePlan(w, p, result, request) },
+		"result":  func(w io.Writer, p *page) error { return writeResult(w, p, result, request) },
+		"results": func(w io.Writer, p *page) error { return writeResults(w, p, []rotator.Result{result}) },
+		"status":  func(w io.Writer, p *page) error { return writeReport(w, p, report, time.Now()) },
+		"token status": func(w io.Writer, _ *page) error {
+			return writeTokenCheck(w, rotator.TokenCheck{ID: 1, Name: hostileName, Reason: hostileName, Scopes: []string{hostileName}, Warnings: []string{hostileName}})
+		},
+		"token rotate": func(w io.Writer, _ *page) error {
+			return writeTokenResult(w, tokenResult{Reason: hostileName, Warnings: []string{hostileName}})
+		},
 		"the steps": func(w io.Writer, _ *page) error {
 			v := newView(w, true, nil)
 			v.step(rotator.Progress{User: "svc", Step: rotator.StepAwait, State: rotator.StepWaiting, Detail: hostileName, URL: hostileName})

@@ -68,9 +68,9 @@ func (u *session) tokenRotate(ctx context.Context) error {
 		return err
 	}
 	r := &tokenRotation{
-		store:    u.app.store(),
-		client:   c.gitLabWith,
-		ends:     time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, u.expiresInDays),
+		store:  u.app.store(),
+		client: c.gitLabWith,
+		ends:   time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, u.expiresInDays),
 		say: func(format string, args ...any) {
 			_, _ = fmt.Fprintln(u.streams.err, harmless(fmt.Sprintf(format, args...), false))
 		},

@@ -41,7 +41,9 @@ func (c *Client) lookAtGroup(ctx context.Context, pre *preflight, target int, id
 	}
 	covered := func(project int64) bool {
 		// For whichever place: all are published to before the first redeploy.
-		return slices.ContainsFunc(turns, func(t rotator.Turn) bool { return t.ProjectID == project && (t.Target == target || t.Redeploy != rotator.RedeployNone) })
+		return slices.ContainsFunc(turns, func(t rotator.Turn) bool {
+			return t.ProjectID == project && (t.Target == target || t.Redeploy != rotator.RedeployNone)
+		})
 	}
 	var others []string
 	within := map[int64]bool{}

@@ -43,7 +43,9 @@ func TestWhatAGroupsPlanSaysOfItsProjects(t *testing.T) {
 		},
 		"one that is archived": {
 			ways: []rotator.ProjectWay{way(4711), way(4712)},
-			edit: func(s *sandbox.Scene, _ *rotator.Request) { s.EditProject(4712, func(p *sandbox.Project) { p.Archived = true }) },
+			edit: func(s *sandbox.Scene, _ *rotator.Request) {
+				s.EditProject(4712, func(p *sandbox.Project) { p.Archived = true })
+			},
 			want: []string{"project 4712: project 4712 is archived, so nothing can be written or run in it"},
 		},
 		"one that is elsewhere": {

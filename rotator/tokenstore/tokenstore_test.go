@@ -16,16 +16,16 @@ const (
 func TestATextGetsAnotherTokenAndNothingElse(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
-		"a token":                 {oldToken, newToken},
-		"with a line end":         {oldToken + "\n", newToken},
+		"a token":                  {oldToken, newToken},
+		"with a line end":          {oldToken + "\n", newToken},
 		"JSON of a Windows editor": {"\ufeff{\r\n\"token\":\"OLD\"}\r\n", "{\r\n\"token\":\"NEW\"}"},
-		"JSON":                    {`{"token":"OLD"}`, `{"token":"NEW"}`},
-		"laid out":                {"{\n  \"a\": [1, 2.50],\n  \"token\" : \"OLD\",\n  \"b\": null\n}", "{\n  \"a\": [1, 2.50],\n  \"token\" : \"NEW\",\n  \"b\": null\n}"},
-		"others of that name":     {`{"x":{"token":"keep"},"token":"OLD","tokens":["token"]}`, `{"x":{"token":"keep"},"token":"NEW","tokens":["token"]}`},
-		"numbers as they were":    {`{"n":12345678901234567890,"m":1e3,"token":"OLD"}`, `{"n":12345678901234567890,"m":1e3,"token":"NEW"}`},
-		"in capitals, as is read": {`{"Token":"OLD"}`, `{"Token":"NEW"}`},
-		"said twice":              {`{"token":"first","token":"OLD"}`, `{"token":"NEW","token":"NEW"}`},
-		"with escapes":            {`{"é\n":"\u00e9","token":"\u0067lpat-x"}`, `{"é\n":"\u00e9","token":"NEW"}`},
+		"JSON":                     {`{"token":"OLD"}`, `{"token":"NEW"}`},
+		"laid out":                 {"{\n  \"a\": [1, 2.50],\n  \"token\" : \"OLD\",\n  \"b\": null\n}", "{\n  \"a\": [1, 2.50],\n  \"token\" : \"NEW\",\n  \"b\": null\n}"},
+		"others of that name":      {`{"x":{"token":"keep"},"token":"OLD","tokens":["token"]}`, `{"x":{"token":"keep"},"token":"NEW","tokens":["token"]}`},
+		"numbers as they were":     {`{"n":12345678901234567890,"m":1e3,"token":"OLD"}`, `{"n":12345678901234567890,"m":1e3,"token":"NEW"}`},
+		"in capitals, as is read":  {`{"Token":"OLD"}`, `{"Token":"NEW"}`},
+		"said twice":               {`{"token":"first","token":"OLD"}`, `{"token":"NEW","token":"NEW"}`},
+		"with escapes":             {`{"é\n":"\u00e9","token":"\u0067lpat-x"}`, `{"é\n":"\u00e9","token":"NEW"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

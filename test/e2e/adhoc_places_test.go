@@ -68,7 +68,7 @@ func TestACIJobAsksForAGroup(t *testing.T) {
 	a := newAdhoc(t, newCloud(t), "svc-group", 0, runTimeout)
 	a.inputs = `      request: '{"group_id":9,"redeploys":[{"project_id":4711,"environment":"production"}]}'`
 	got := a.press()
-	a.ends(got, 1, "user svc-group is not bound to group 9")
+	a.ends(got, 1, "user svc-group is bound to 4711, not to group 9")
 	if e := a.line.events[0]; e["project_id"] != nil || e["environment"] != nil || e["group_id"] != 9.0 {
 		t.Errorf("it sent %v", e)
 	}
