@@ -30,7 +30,7 @@ func (a *app) token(ctx context.Context) (rotator.Secret, error) {
 }
 
 // firstPause is before a call of GitLab is made a second time: as usual, but for tests.
-var firstPause time.Duration
+var firstPause time.Duration //nolint:gochecknoglobals // a test's program is this one, in a process of its own
 
 // gitLab is a client of GitLab as the configuration has it.
 func (c config) gitLab(token func(context.Context) (rotator.Secret, error)) (*gitlab.Client, error) {

@@ -39,7 +39,7 @@ func TestWhatAGroupsPlanSaysOfItsProjects(t *testing.T) {
 		"all are redeployed": {ways: []rotator.ProjectWay{way(4711), way(4712)}, ok: "group 9: 2 projects, all in which jobs run are redeployed"},
 		"the only one is": {
 			ways: []rotator.ProjectWay{way(4712)}, ok: "group 10: its only project is redeployed",
-			edit: func(s *sandbox.Scene, r *rotator.Request) { r.Destinations[0].GroupID = 10 },
+			edit: func(_ *sandbox.Scene, r *rotator.Request) { r.Destinations[0].GroupID = 10 },
 		},
 		"one that is archived": {
 			ways: []rotator.ProjectWay{way(4711), way(4712)},

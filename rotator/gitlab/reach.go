@@ -174,7 +174,7 @@ func (c *Client) groupOf(ctx context.Context, id int64) (level, error) {
 	if id == 0 {
 		return level{}, nil
 	}
-	g, resp, err := c.api.Groups.GetGroup(id, &gitlab.GetGroupOptions{WithProjects: new(false)}, gitlab.WithContext(ctx))
+	g, resp, err := c.api.Groups.GetGroup(id, nil, gitlab.WithContext(ctx))
 	if err != nil || g == nil {
 		return level{}, fmt.Errorf("looking at group %d: %w", id, c.explain(resp, err))
 	}
