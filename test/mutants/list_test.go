@@ -263,8 +263,8 @@ func mutants() map[string]mutant {
 		},
 		"it reads the first place only before it retires": {
 			file: "observe.go",
-			old:  "	all, err := u.Destination.Read(ctx, places)\n",
-			new:  "	asked := places\n	if u.phase() == PhaseRetiring {\n		asked = places[:1]\n	}\n	all, err := u.Destination.Read(ctx, asked)\n	all = slices.Repeat(all, len(places)/len(asked))\n",
+			old:  "	all, err := u.Destination.Read(ctx, slices.Concat(places, u.heirs()))\n",
+			new:  "	asked := places\n	if u.phase() == PhaseRetiring {\n		asked = places[:1]\n	}\n	all, err := u.Destination.Read(ctx, slices.Concat(asked, u.heirs()))\n	all = append(slices.Repeat(all[:len(asked)], len(places)/len(asked)), all[len(asked):]...)\n",
 			gate: spread,
 			by:   "which it had not looked whether it is published since its last write",
 		},

@@ -58,7 +58,7 @@ func (m mutant) dies(t *testing.T) bool {
 	if m.gate == contract {
 		run, pkg = "^TestRedeployerContract$", "credential-rotator/rotator/"+filepath.Dir(m.file)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", m.overlay(t), "-count=1", "-failfast", "-run", run, pkg)
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", m.overlay(t), "-vet=off", "-ldflags=-s -w", "-count=1", "-failfast", "-run", run, pkg)
 	cmd.Env = append(os.Environ(), "CREDENTIAL_ROTATOR_QUIET=1")
 	out, err := cmd.CombinedOutput()
 	said := judgements(string(out))
