@@ -109,3 +109,32 @@ func TestWhatStandsBetweenGitLabAndTheRunIsNotAskedAgain(t *testing.T) {
 type trip func(*http.Request) (*http.Response, error)
 
 func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A store that takes the token and then says nothing must not hold the run for ever.
+func TestAStoreThatStallsIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]int{"PutSecretValue": 2, "GetSecretValue": 4} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := keptIn(t)
+			k.vault.meets(func(called string, n int) string {
+				if called == name && n == at {
+					return "stall"
+				}
+				return ""
+			})
+			ended := make(chan tokenResult, 1)
+			go func() { ended <- k.rotation("secret").run(t.Context()) }()
+			t.Cleanup(k.vault.letGo) // so that a run that hangs is a failure, and not the end of all tests
+			select {
+			case r := <-ended:
+				k.hear(string(encode(r)))
+				if r.Status != tokenRotated || !k.works("secret") || k.vault.calls(name) <= at {
+					t.Errorf("%+v", r)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("it hangs")
+			}
+		})
+	}
+}

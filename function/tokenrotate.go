@@ -223,9 +223,19 @@ func (r *tokenRotation) keep(ctx context.Context, claim tokenstore.Claim, next r
 
 // put is one attempt, which must not hang.
 func (r *tokenRotation) put(ctx context.Context, claim tokenstore.Claim, next rotator.Secret) error {
-	ctx, cancel := context.WithTimeout(ctx, max(r.patience/8, time.Second))
+	ctx, cancel := context.WithTimeout(ctx, r.attempt())
 	defer cancel()
 	return claim.Put(ctx, next)
+}
+
+// attempt is how long one call of the store may take.
+func (r *tokenRotation) attempt() time.Duration { return max(r.patience/8, time.Second) }
+
+// read is one look at what is stored, which must not hang either.
+func (r *tokenRotation) read(ctx context.Context) (rotator.Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.attempt())
+	defer cancel()
+	return r.store.Read(ctx)
 }
 
 // smoke reads the new token back, which may take a moment to be there, and shows it to
@@ -237,7 +247,7 @@ func (r *tokenRotation) smoke(ctx context.Context, claim tokenstore.Claim, next 
 		if try > 0 {
 			time.Sleep(min(r.pause/4, time.Second))
 		}
-		read, fault := r.store.Read(ctx)
+		read, fault := r.read(ctx)
 		if err = fault; err != nil {
 			continue
 		}

@@ -16,7 +16,8 @@ import (
 // of a version once, Parameter Store counts. TestTheTokenIsRotatedInWhatAWSKeeps pins it
 // on moto.
 type vault struct {
-	mu sync.Mutex
+	mu   sync.Mutex
+	over chan struct{} // stalled calls end
 
 	versions []*stored // of the secret gitlab/token, in the order they came
 	managed  map[string]any
@@ -24,7 +25,7 @@ type vault struct {
 	key      string  // that the parameter is kept with
 
 	// fate is what becomes of a call: "" all is well, "refused", "500" not done, "lost"
-	// done and not told, "slow" done after a while. n counts the calls of the same name.
+	// done and not told, "slow" done after a while, "stall" never answered. n counts the calls of the same name.
 	fate   func(name string, n int) string
 	called []string
 	events []string // put on the bus
@@ -48,7 +49,7 @@ func newVault(t interface{ Cleanup(done func()) }, secret, parameter string) (*v
 	v := &vault{
 		versions: []*stored{{"11111111-2222-3333-4444-555555555555", secret, []string{"AWSCURRENT"}, time.Now().Add(longAgo)}},
 		values:   []value{{parameter, "alias/mine", time.Now().Add(longAgo)}},
-		key:      "alias/mine", managed: map[string]any{},
+		key:      "alias/mine", managed: map[string]any{}, over: make(chan struct{}),
 	}
 	server := httptest.NewServer(v)
 	t.Cleanup(server.Close)
@@ -121,6 +122,8 @@ func (v *vault) count(name string) (n int) {
 	return n
 }
 
+func (v *vault) letGo() { close(v.over) }
+
 // grow makes everything older.
 func (v *vault) grow(by time.Duration) {
 	v.mu.Lock()
@@ -162,6 +165,12 @@ func (v *vault) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	case "slow":
 		time.Sleep(100 * time.Millisecond)
+	case "stall":
+		select {
+		case <-r.Context().Done():
+		case <-v.over:
+		}
+		panic(http.ErrAbortHandler)
 	}
 	status, out := v.do(name, in)
 	if fate == "lost" {
