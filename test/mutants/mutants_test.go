@@ -7,9 +7,11 @@ package mutants
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,17 +40,36 @@ func TestEveryMutantDies(t *testing.T) {
 		}
 	}
 	var noticed atomic.Int64
+	tried, left := some(slices.Sorted(maps.Keys(mutants())))
 	t.Run("mutants", func(t *testing.T) {
-		for name, m := range mutants() {
+		for _, name := range tried {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				if m.dies(t) {
+				if mutants()[name].dies(t) {
 					noticed.Add(1)
 				}
 			})
 		}
 	})
-	loud.Say("mutants: %d of %d small wrong versions of the rotation were noticed by the simulation or a contract", noticed.Load(), len(mutants()))
+	loud.Say("mutants: %d of %d small wrong versions of the rotation were noticed by the simulation or a contract", noticed.Load(), len(tried))
+	if left > 0 {
+		loud.Say("LEFT OUT: %d more mutants, for each takes seconds; to include them: %s=1", left, requireAll)
+	}
+}
+
+// requireAll is the environment variable with which nothing is left out. CI sets it.
+const requireAll = "CREDENTIAL_ROTATOR_REQUIRE_ALL"
+
+// some are the mutants that are tried: one of three, unless all are demanded. left is how
+// many others there are.
+func some(names []string) (tried []string, left int) {
+	const oneOf = 3
+	for i, name := range names {
+		if i%oneOf == 0 || os.Getenv(requireAll) == "1" {
+			tried = append(tried, name)
+		}
+	}
+	return tried, len(names) - len(tried)
 }
 
 // dies plays its gate with the mutant in the place of its original.

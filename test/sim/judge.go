@@ -125,7 +125,8 @@ func (p *play) deployed(old string) time.Time {
 // judgeRun looks at how a run has ended.
 func (p *play) judgeRun(r *run) {
 	p.note("run %s ends with %s: %s %v", r.name, r.result.Status, r.result.Reason, r.result.Warnings)
-	if leaks := p.LeaksIn(fmt.Sprintf("%+v %v", r.result, r.err)); len(leaks) > 0 {
+	said := append([]string{r.result.Reason, fmt.Sprint(r.result.Deployment, r.result.Deployments, r.err)}, r.result.Warnings...)
+	if leaks := p.LeaksIn(strings.Join(said, " ")); len(leaks) > 0 {
 		p.blame("the result of run %s says %v", r.name, leaks)
 	}
 	if r.result.Reason == "" {
