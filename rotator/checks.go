@@ -23,7 +23,28 @@ func checks(o observed) []Check {
 			all = append(all, variablesCheck(o, i, place))
 		}
 	}
-	return append(all, elsewhereChecks(o)...)
+	return slices.Concat(all, tagChecks(o), elsewhereChecks(o))
+}
+
+// tagChecks: that a job is archived shows when it is retried, and then it is too late to
+// find that jobs on the tag which stands in for it get no protected variables.
+func tagChecks(o observed) []Check {
+	var all []Check
+	for i, t := range o.request.Turns() {
+		if i >= len(o.preflight.Turns) || t.Target >= len(o.published) || t.Fallback != FallbackLiveCommit {
+			continue
+		}
+		turn, p := o.preflight.Turns[i], o.published[t.Target]
+		if turn.CannotRedeploy == "" && turn.Ref != "" && !turn.RefProtected && (p.Secret.Protected || p.KeyID.Protected) {
+			all = append(all, Check{liveName(t), CheckWarning, fmt.Sprintf("the fallback would not get the new key: the variables are protected, and tags named %s* are not; protect them", TagPrefix)})
+		}
+	}
+	return all
+}
+
+// liveName is what the check of what is to be deployed again is called.
+func liveName(t Turn) string {
+	return fmt.Sprintf("live in %s of project %d", t.Environment, t.ProjectID)
 }
 
 func faultsIn(all []Check) []string { return Preflight{Checks: all}.Found(CheckFault) }
@@ -40,7 +61,7 @@ func readOnlyCheck(o observed) Check {
 
 // liveCheck is about what is live and cannot be deployed again.
 func liveCheck(t Turn, p TurnPreflight) Check {
-	c := Check{Name: fmt.Sprintf("live in %s of project %d", t.Environment, t.ProjectID)}
+	c := Check{Name: liveName(t)}
 	switch {
 	case t.Fallback == RedeployPipeline:
 		c.State, c.Detail = CheckWarning, insteadOf(p.CannotRedeploy, p.Ref)

@@ -249,3 +249,26 @@ func TestATagIsRemovedThoughNothingIsRedeployedAnyMore(t *testing.T) {
 		"by force": {given: func(*observed) {}, step: StepUntag, keyID: newKeyID},
 	})
 }
+
+func TestATagThatGetsNoProtectedVariablesIsWarnedOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(o *observed)
+		warns int
+	}{
+		"protected variables, and tags that are not": {func(*observed) {}, 1},
+		"protected tags":         {func(o *observed) { o.preflight.Turns[0].RefProtected = true }, 0},
+		"variables that are not": {func(o *observed) { o.published[0].Secret.Protected = false }, 0},
+		"another fallback":       {func(o *observed) { o.request.Fallback = RedeployPipeline }, 0},
+		"no preflight":           {func(o *observed) { o.preflight = Preflight{} }, 0},
+		"nothing that was read":  {func(o *observed) { o.published = nil }, 0},
+	} {
+		o := idleAndDue()
+		o.request.Redeploy, o.request.Fallback = RedeployDeployment, FallbackLiveCommit
+		o.preflight.Turns[0] = TurnPreflight{Ref: TagPrefix + "…", LiveRef: "main", LiveRefProtected: true}
+		o.published[0].Secret.Protected = true
+		c.spoil(&o)
+		if got := warningsIn(checks(o)); len(got) != c.warns {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
