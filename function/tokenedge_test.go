@@ -47,14 +47,20 @@ func TestNoSignalThatCanBeCaughtCostsTheToken(t *testing.T) {
 			cmd := k.process("secret", "token", "rotate")
 			var heard strings.Builder
 			cmd.Stdout, cmd.Stderr = &heard, &heard
+			started := make(chan struct{})
 			k.InterceptHTTP(func(r *http.Request) sandbox.Fate {
 				if strings.HasSuffix(r.URL.Path, "/rotate") {
+					<-started
 					_ = cmd.Process.Signal(signal)
 					time.Sleep(100 * time.Millisecond)
 				}
 				return k.count(r)
 			})
-			err := cmd.Run()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			close(started)
+			err := cmd.Wait()
 			k.hear(heard.String())
 			if err != nil || !k.works("secret") || k.posts.Load() != 1 {
 				t.Errorf("%v, sent %d times: %s", err, k.posts.Load(), heard.String())

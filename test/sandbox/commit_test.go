@@ -70,6 +70,8 @@ func TestADeployJobIsToldItsCommit(t *testing.T) {
 		wait()
 		s.Retry(4711, live)
 		wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if want := []string{v1, v2, v1}; !slices.Equal(told, want) {
 			t.Errorf("the jobs deployed %q, want %q", told, want)
 		}
