@@ -110,11 +110,11 @@ func (c *Client) lookAtTarget(ctx context.Context, pre *preflight, target int, t
 // lookAtTurn looks at what one redeploy needs.
 func (c *Client) lookAtTurn(ctx context.Context, pre *preflight, i int, t rotator.Turn, place rotator.Place) error {
 	if len(t.Inputs) > 0 {
-		if fault, err := c.needsInputs(ctx); err != nil {
+		check, err := c.needsInputs(ctx)
+		if err != nil {
 			return err
-		} else if fault != "" {
-			pre.fault("inputs", "%s", fault)
 		}
+		pre.Checks = append(pre.Checks, check)
 	}
 	pre.Turns[i].Ref = t.Ref
 	if t.Ref == "" {

@@ -57,7 +57,8 @@ type audience struct {
 // shadows finds what keeps jobs from getting what is published, in sentences: variables
 // of closer scopes, pipeline schedules with variables of their own, and the CI file,
 // which is outranked unless what is published does not reach a job at all. What cannot
-// be read is said too; an error means that GitLab could not be asked.
+// be read is said too, for it keeps no rotation from succeeding; an error means that the
+// time is over.
 //
 // Calls: one for the schedules, one for each active one on the ref (of scheduleReads at
 // most), and with CIFile one for that file when the scope does not mean the environment.
@@ -244,8 +245,11 @@ func (c *Client) scheduleShadows(ctx context.Context, a audience) ([]string, err
 	}
 	if err != nil {
 		why := c.explain(resp, err)
-		if !mayNot(why) {
+		switch {
+		case isOver(ctx):
 			return nil, fmt.Errorf("listing the pipeline schedules of project %d: %w", a.ProjectID, why)
+		case why.status == http.StatusNotFound: // of a project that was seen: there are none
+			return nil, nil
 		}
 		return []string{fmt.Sprintf("the pipeline schedules of project %d%s cannot be read (%s), and one with %s among its own variables would not get the new key: look there",
 			a.ProjectID, a.link("pipeline_schedules"), why.text, strings.Join(a.Names, " or "))}, nil
@@ -291,7 +295,7 @@ func (c *Client) ownOfSchedule(ctx context.Context, a audience, id int64) (names
 	s, resp, err := c.api.PipelineSchedules.GetPipelineSchedule(a.ProjectID, id, gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)
-		if !mayNot(why) {
+		if isOver(ctx) {
 			return nil, false, fmt.Errorf("reading pipeline schedule %d of project %d: %w", id, a.ProjectID, why)
 		}
 		return nil, why.notFound(), nil // deleted since it was listed: it has none
@@ -305,12 +309,6 @@ func (c *Client) ownOfSchedule(ctx context.Context, a audience, id int64) (names
 		}
 	}
 	return names, true, nil
-}
-
-// mayNot tells whether GitLab itself said that the token may not look, or that there is
-// nothing.
-func mayNot(why *problem) bool {
-	return !why.foreign && (why.status == http.StatusForbidden || why.status == http.StatusNotFound)
 }
 
 // shortRef is a ref as people say it; a schedule may have it in full.

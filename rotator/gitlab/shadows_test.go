@@ -278,7 +278,20 @@ func TestSchedulesThatCannotBeSeenAreSaid(t *testing.T) {
 			t.Errorf("%q, %v", found, err)
 		}
 	})
-	t.Run("and what is down is an error", func(t *testing.T) {
+	t.Run("where there is no such thing", func(t *testing.T) {
+		s := sandbox.NewScene(sandbox.Options{})
+		h := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/pipeline_schedules") {
+				http.NotFound(rw, r)
+				return
+			}
+			s.GitLab().ServeHTTP(rw, r)
+		})
+		if found, err := inside(t, h, s.Token).shadows(t.Context(), theAudience()); err != nil || found != nil {
+			t.Errorf("%q, %v", found, err)
+		}
+	})
+	t.Run("and what is down keeps nobody from rotating", func(t *testing.T) {
 		s := sandbox.NewScene(sandbox.Options{})
 		s.AddSchedule(4711, sandbox.Schedule{Description: "Nightly", Ref: "main"})
 		for _, broken := range []string{"/pipeline_schedules", "/pipeline_schedules/1"} {
@@ -288,7 +301,7 @@ func TestSchedulesThatCannotBeSeenAreSaid(t *testing.T) {
 				}
 				return sandbox.OK
 			})
-			if found, err := inside(t, s.GitLab(), s.Token).shadows(t.Context(), theAudience()); err == nil || found != nil {
+			if found, err := inside(t, s.GitLab(), s.Token).shadows(t.Context(), theAudience()); err != nil || len(found) != 1 || !strings.Contains(found[0], "look there") {
 				t.Errorf("%s: %q, %v", broken, found, err)
 			}
 		}

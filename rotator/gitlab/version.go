@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
+	"credential-rotator/rotator"
 )
 
 // What an older GitLab does not know it ignores without a word: a parameter that is not
@@ -69,9 +71,7 @@ func (c *Client) version(ctx context.Context) (version, error) {
 	if err != nil {
 		why := c.explain(resp, err)
 		switch {
-		case why.notFound():
-			about = &gitlab.Metadata{Version: "15.1 or older"} // doc/api/metadata.md: since 15.2
-		case why.status == http.StatusForbidden && !why.foreign:
+		case why.status == http.StatusForbidden, why.status == http.StatusNotFound: // or it is older than 15.2 (doc/api/metadata.md)
 			about = nil
 		default:
 			return version{}, fmt.Errorf("asking which GitLab it is: %w", why)
@@ -84,19 +84,24 @@ func (c *Client) version(ctx context.Context) (version, error) {
 	return c.asked.is, nil
 }
 
-// needsInputs is what keeps a pipeline with inputs from being started, "" when nothing
-// does: an older GitLab would run it without them, and say nothing.
-func (c *Client) needsInputs(ctx context.Context) (fault string, err error) {
+// needsInputs tells whether a pipeline with inputs can be started, in a check: an older
+// GitLab would run it without them, and say nothing.
+func (c *Client) needsInputs(ctx context.Context) (rotator.Check, error) {
+	check := rotator.Check{Name: "inputs", State: rotator.CheckOK}
 	is, err := c.version(ctx)
 	switch {
 	case err != nil:
-		return "", err
+		return check, err
 	case is.atLeast(inputsSince):
-		return "", nil
+		check.Detail = fmt.Sprintf("GitLab %s knows them", is.text)
 	case !is.known():
-		return fmt.Sprintf("%s does not say which GitLab it is, and one before %s would run the pipeline without its inputs: let the token's user read the instance's metadata, or ask for no inputs", c.host, inputsSince), nil
+		check.State = rotator.CheckWarning
+		check.Detail = fmt.Sprintf("%s does not say which GitLab it is, and one before %s would run the pipeline without its inputs: let the token's user read the instance's metadata", c.host, inputsSince)
+	default:
+		check.State = rotator.CheckFault
+		check.Detail = fmt.Sprintf("%s is GitLab %s, which would run the pipeline without its inputs: they need %s; upgrade it, or ask for no inputs", c.host, is.text, inputsSince)
 	}
-	return fmt.Sprintf("%s is GitLab %s, which would run the pipeline without its inputs: they need %s; upgrade it, or ask for no inputs", c.host, is.text, inputsSince), nil
+	return check, nil
 }
 
 // stampless is what keeps the variables of a list from being stamped, "" when nothing

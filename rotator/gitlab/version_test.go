@@ -21,7 +21,6 @@ func TestAReleaseIsComparedByItsNumbers(t *testing.T) {
 		"16.1.5-ce.0":         {true, false, false},
 		"9.5.10":              {true, false, false},
 		"100.0.0":             {true, true, true},
-		"15.1 or older":       {true, false, false},
 		"":                    {},
 		"18":                  {},
 		"main":                {},
@@ -53,7 +52,7 @@ func TestInputsAreRefusedWhereGitLabWouldDropThem(t *testing.T) {
 		"18.5.0-ee": "", "17.11.0": "",
 		"17.10.4":   " is GitLab 17.10.4, which would run the pipeline without its inputs: they need 17.11; upgrade it, or ask for no inputs",
 		"16.3.0-ee": " is GitLab 16.3.0-ee, which would run",
-		"15.0.0":    " is GitLab 15.1 or older, which would run",
+		"15.0.0":    " does not say which GitLab it is",
 		"nightly":   " does not say which GitLab it is, and one before 17.11 would run the pipeline without its inputs",
 	} {
 		s := sandbox.NewScene(sandbox.Options{})
@@ -62,8 +61,11 @@ func TestInputsAreRefusedWhereGitLabWouldDropThem(t *testing.T) {
 		c := inside(t, h, s.Token)
 		for range 2 {
 			got, err := c.needsInputs(t.Context())
-			if err != nil || want == "" && got != "" || want != "" && !strings.Contains(got, c.host+want) {
-				t.Errorf("%s: %q, %v", release, got, err)
+			if err != nil || (got.State == rotator.CheckOK) != (want == "") || want != "" && !strings.Contains(got.Detail, c.host+want) {
+				t.Errorf("%s: %+v, %v", release, got, err)
+			}
+			if known := !strings.Contains(want, "does not say"); got.State == rotator.CheckWarning && known {
+				t.Errorf("%s: it is not refused: %+v", release, got)
 			}
 		}
 		if calls.Load() != 1 {
@@ -76,12 +78,12 @@ func TestAReleaseThatCannotBeAskedIsNotTakenForAny(t *testing.T) {
 	s := sandbox.NewScene(sandbox.Options{})
 	s.InterceptHTTP(func(*http.Request) sandbox.Fate { return sandbox.WebPage })
 	c := inside(t, s.GitLab(), s.Token)
-	if fault, err := c.needsInputs(t.Context()); err == nil || fault != "" || !strings.Contains(err.Error(), "asking which GitLab it is: ") {
-		t.Errorf("a web page: %q, %v", fault, err)
+	if check, err := c.needsInputs(t.Context()); err == nil || !strings.Contains(err.Error(), "asking which GitLab it is: ") {
+		t.Errorf("a web page: %+v, %v", check, err)
 	}
 	s.InterceptHTTP(func(*http.Request) sandbox.Fate { return sandbox.Refused }) // 403, as a fine-grained token is answered
-	if fault, err := c.needsInputs(t.Context()); err != nil || !strings.Contains(fault, "does not say which GitLab it is") {
-		t.Errorf("403: %q, %v", fault, err)
+	if check, err := c.needsInputs(t.Context()); err != nil || check.State != rotator.CheckWarning || !strings.Contains(check.Detail, "does not say which GitLab it is") {
+		t.Errorf("403: %+v, %v", check, err)
 	}
 }
 
