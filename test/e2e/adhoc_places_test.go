@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"credential-rotator/rotator"
 	"credential-rotator/test/sandbox"
 )
 
@@ -25,6 +26,7 @@ func TestACIJobAsksForAllPlacesOfAKey(t *testing.T) {
 	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		a.gitlab.SetGroupVariable(9, sandbox.Variable{Key: key, Value: a.variable(key), Masked: true, EnvironmentScope: "*"})
 	}
+	a.others = []rotator.Place{{GroupID: 9, EnvironmentScope: "*", KeyIDVariable: "AWS_ACCESS_KEY_ID", SecretVariable: "AWS_SECRET_ACCESS_KEY"}}
 	a.gitlab.EditToken("rotator", func(t *sandbox.Token) {
 		t.Roles = maps.Clone(t.Roles)
 		t.GroupRoles = map[int64]int{9: sandbox.Owner}
