@@ -70,8 +70,8 @@ func (c *Client) version(ctx context.Context) (version, error) {
 	about, resp, err := c.api.Metadata.GetMetadata(gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)
-		switch {
-		case why.status == http.StatusForbidden, why.status == http.StatusNotFound: // or it is older than 15.2 (doc/api/metadata.md)
+		switch why.status {
+		case http.StatusForbidden, http.StatusNotFound: // or it is older than 15.2 (doc/api/metadata.md)
 			about = nil
 		default:
 			return version{}, fmt.Errorf("asking which GitLab it is: %w", why)
