@@ -8,10 +8,12 @@
 // with one remote write, and observes again, until the decision is an answer:
 //
 //	request.go, decode.go   what is asked for
-//	observe.go              what is there
+//	observe.go, places.go   what is there, in one place or several
+//	checks.go               what would keep a rotation from succeeding
 //	decide.go, phases.go    what is to be done, and why
 //	act.go                  doing it
 //	close.go, result.go     what to say about it
+//	plan.go, report.go      looking, and changing nothing
 //	resume.go, followup.go  going on with all that is in flight
 //	ports.go, record.go     the words that the adapters speak
 //
@@ -25,7 +27,8 @@
 // after a newer one was proven, published and deployed, and every deactivate and
 // delete looks once more at what is published. What is not provably ours is never
 // touched. A new secret lives in one Secret in one run, from its creation to its
-// publication, and is never written anywhere else.
+// publication, and is never written anywhere else; a run that has to bring it to further
+// places reads it back from one that has it.
 //
 // # Whom it does not trust
 //

@@ -260,7 +260,9 @@ func withHeirs(all []Published, places, heirs []Place) []Published {
 	for i, heir := range heirs {
 		p := all[len(places)+i]
 		for _, id := range []string{p.KeyID.Value, p.KeyID.Claims, p.Secret.Claims} {
-			all[0].Elsewhere = append(all[0].Elsewhere, Holding{heir.String(), id})
+			if h := (Holding{heir.String(), id}); id != "" && !slices.Contains(all[0].Elsewhere, h) {
+				all[0].Elsewhere = append(all[0].Elsewhere, h)
+			}
 		}
 		for _, h := range p.Elsewhere {
 			all[0].Elsewhere = append(all[0].Elsewhere, Holding{h.Variable + " of " + heir.Owner(), h.KeyID})
