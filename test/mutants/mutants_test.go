@@ -80,7 +80,8 @@ func (m mutant) dies(t *testing.T) bool {
 		run, pkg = "^TestRedeployerContract$", "credential-rotator/rotator/"+filepath.Dir(m.file)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", m.overlay(t), "-vet=off", "-ldflags=-s -w", "-count=1", "-failfast", "-run", run, pkg)
-	cmd.Env = append(os.Environ(), "CREDENTIAL_ROTATOR_QUIET=1")
+	// One worker, so that the same judgement falls first each time.
+	cmd.Env = append(os.Environ(), "CREDENTIAL_ROTATOR_QUIET=1", "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
 	said := judgements(string(out))
 	if m.gate == contract {
