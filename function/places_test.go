@@ -23,7 +23,7 @@ const placesJSON = `[
 func (s *stage) places() error {
 	s.TagUser("svc-billing", sandbox.BindingTag, "4711 group:9")
 	s.EditProject(4711, func(p *sandbox.Project) {
-		p.Pipeline = []sandbox.JobSpec{{Name: "deploy-staging", Environment: "staging"}, {Name: "deploy", Environment: "production"}}
+		p.Pipeline = []sandbox.JobSpec{{Name: "deploy-staging", Stage: "deploy", Environment: "staging"}, {Name: "deploy", Stage: "deploy", Environment: "production"}}
 	})
 	s.AddGroup(sandbox.Group{ID: 9, Path: "pay"})
 	s.AddProject(sandbox.Project{ID: 4712, Path: "pay/api", Pipeline: []sandbox.JobSpec{{Name: "deploy", Environment: "production"}}})

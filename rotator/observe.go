@@ -377,6 +377,9 @@ func (u *run) redeploy() Redeploy {
 	if r.Fresh {
 		d.After = Unmarked()
 	}
+	if r.Turn > 0 && !d.Live { // what a turn before has deployed is not what this one is to deploy
+		d.Since = r.DeployedAt
+	}
 	kind := KindPipeline
 	if d.Live {
 		kind = KindDeployment

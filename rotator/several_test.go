@@ -238,6 +238,20 @@ func TestAPairThatIsPublishedToManyPlacesNeedsMoreTime(t *testing.T) {
 	}
 }
 
+func TestWhatATurnBeforeHasDeployedIsNoProofOfThePipelineOfThisOne(t *testing.T) {
+	u := &run{request: idleAndDue().request, record: Record{PublishedAt: noon, DeployedAt: noon.Add(time.Minute), Turn: 1}}
+	u.request.Redeploys = []ProjectWay{
+		{ProjectID: 4711, Way: Way{Redeploy: RedeployPipeline, Environment: "production", Inputs: map[string]any{"service": "api"}}},
+		{ProjectID: 4711, Way: Way{Redeploy: RedeployPipeline, Environment: "production", Inputs: map[string]any{"service": "web"}}},
+		{ProjectID: 4711, Way: Way{Redeploy: RedeployDeployment, Environment: "production"}},
+	}
+	for turn, since := range []time.Time{{}, noon.Add(time.Minute), {}} { // what is live has the new pair: it serves
+		if u.record.Turn = turn; !u.redeploy().Since.Equal(since) {
+			t.Errorf("the proof of turn %d may have begun at %s, want %s", turn, u.redeploy().Since, since)
+		}
+	}
+}
+
 func TestATagIsRemovedThoughNothingIsRedeployedAnyMore(t *testing.T) {
 	tagged := func() observed {
 		o := inFlight(PhasePublished)

@@ -71,7 +71,7 @@ func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*g
 			older = finished(dep)
 		case after && isOurs(r, dep):
 			ours = append(ours, dep)
-		case after:
+		case after && began(dep).After(r.Since):
 			others = append(others, dep)
 		}
 	}
@@ -81,6 +81,11 @@ func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*g
 		}
 	}
 	return nil, nil
+}
+
+// began is when a deployment's job did.
+func began(dep *gitlab.Deployment) time.Time {
+	return firstTime(dep.Deployable.StartedAt, dep.CreatedAt)
 }
 
 // finished is when a deployment succeeded.

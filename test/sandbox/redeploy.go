@@ -304,7 +304,9 @@ func (w *World) serving(p *project, r rotator.Redeploy) *deployment {
 		case !r.Live && d.job.pipeline.id == r.ID, r.Live && d.job.id == r.ID && r.After.Job > 0 && r.ID > r.After.Job:
 			ours = append(ours, d)
 		case d.job.pipeline.id > r.After.Pipeline && d.job.pipeline.source != "parent_pipeline", !d.job.started.Before(r.PublishedAt):
-			others = append(others, d)
+			if d.job.started.After(r.Since) {
+				others = append(others, d)
+			}
 		case d.job.finished.After(older):
 			older = d.job.finished
 		}
