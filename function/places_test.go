@@ -13,7 +13,9 @@ import (
 
 // placesJSON are two places of one key, as somebody writes them into a file.
 const placesJSON = `[
-  {"project_id": 4711, "redeploys": [{"environment": "staging"}, {"environment": "production"}]},
+  {"project_id": 4711, "redeploys": [
+    {"environment": "staging", "inputs": {"deploy_to": "staging"}},
+    {"environment": "production", "inputs": {"deploy_to": "production"}}]},
   {"group_id": 9, "redeploys": [{"project_id": 4712, "environment": "production"}]}
 ]
 `
@@ -23,7 +25,8 @@ const placesJSON = `[
 func (s *stage) places() error {
 	s.TagUser("svc-billing", sandbox.BindingTag, "4711 group:9")
 	s.EditProject(4711, func(p *sandbox.Project) {
-		p.Pipeline = []sandbox.JobSpec{{Name: "deploy-staging", Stage: "deploy", Environment: "staging"}, {Name: "deploy", Stage: "deploy", Environment: "production"}}
+		p.Inputs = []string{"deploy_to"}
+		p.Pipeline = []sandbox.JobSpec{{Name: "deploy", Environment: "$[[ inputs.deploy_to ]]"}}
 	})
 	s.AddGroup(sandbox.Group{ID: 9, Path: "pay"})
 	s.AddProject(sandbox.Project{ID: 4712, Path: "pay/api", Pipeline: []sandbox.JobSpec{{Name: "deploy", Environment: "production"}}})
