@@ -363,6 +363,18 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 	return nil
 }
 
+// isSharedEnvironment tells whether another turn deploys to the same environment: then
+// neither deploys all that is there.
+func isSharedEnvironment(r Request, t Turn) bool {
+	same := 0
+	for _, other := range r.Turns() {
+		if other.Redeploy != RedeployNone && other.ProjectID == t.ProjectID && other.Environment == t.Environment {
+			same++
+		}
+	}
+	return same > 1
+}
+
 // redeploy is what is asked of the Redeployer in this turn.
 func (u *run) redeploy() Redeploy {
 	r := u.record
@@ -377,9 +389,7 @@ func (u *run) redeploy() Redeploy {
 	if r.Fresh {
 		d.After = Unmarked()
 	}
-	if r.Turn > 0 && !d.Live { // what a turn before has deployed is not what this one is to deploy
-		d.Since = r.DeployedAt
-	}
+	d.Own = !d.Live && (len(t.Inputs) > 0 || isSharedEnvironment(u.request, t))
 	kind := KindPipeline
 	if d.Live {
 		kind = KindDeployment

@@ -318,7 +318,7 @@ type Redeploy struct {
 	Variables   [2]string // the names of the pair's: a pipeline that was given its own keeps them
 	Environment string    // whose deployment is the proof; "": the pipeline's success is
 	PublishedAt time.Time // GitLab's clock
-	Since       time.Time // GitLab's clock: of others' deployments, only those that began later are proof
+	Own         bool      // only what its own pipeline deploys is proof: another's deploys something else
 	After       Mark      // what was newest after publishing, and before the redeploy was asked for
 	ID          int64     // the pipeline or, with Live, the job that deploys; 0 when not known
 	CallerJob   int64     // the job that waits for this rotation, 0 for none

@@ -126,8 +126,9 @@ func (u *run) tag(ctx context.Context, _ observed, _ verdict) (verdict, error) {
 }
 
 // untag removes the tag again. That it may not is no reason to keep the old key: a
-// warning says what is left.
-func (u *run) untag(ctx context.Context, _ observed, _ verdict) (verdict, error) {
+// warning says what is left. A crash after it leaves a pipeline that is known by its id,
+// for by the tag it cannot be found any more.
+func (u *run) untag(ctx context.Context, o observed, _ verdict) (verdict, error) {
 	began := time.Now()
 	d, tag := u.redeploy(), u.record.Tag
 	err := u.write(ctx, func(ctx context.Context) error { return u.Tagger.Untag(ctx, d.ProjectID, tag) })
@@ -138,6 +139,9 @@ func (u *run) untag(ctx context.Context, _ observed, _ verdict) (verdict, error)
 	u.said = tag
 	return verdict{}, u.save(ctx, func(r *Record) {
 		r.Tag, r.Commit, r.Tagged = "", "", false
+		if r.Marked && o.deployed.State != DeploymentNone {
+			r.Phase, r.Deployment = PhaseRedeploying, o.deployed
+		}
 		if err != nil {
 			r.Warnings = append(slices.Clone(r.Warnings), fmt.Sprintf("the tag %s of project %d could not be removed: %v; remove it by hand", tag, d.ProjectID, err))
 		}

@@ -238,16 +238,25 @@ func TestAPairThatIsPublishedToManyPlacesNeedsMoreTime(t *testing.T) {
 	}
 }
 
-func TestWhatATurnBeforeHasDeployedIsNoProofOfThePipelineOfThisOne(t *testing.T) {
-	u := &run{request: idleAndDue().request, record: Record{PublishedAt: noon, DeployedAt: noon.Add(time.Minute), Turn: 1}}
-	u.request.Redeploys = []ProjectWay{
-		{ProjectID: 4711, Way: Way{Redeploy: RedeployPipeline, Environment: "production", Inputs: map[string]any{"service": "api"}}},
-		{ProjectID: 4711, Way: Way{Redeploy: RedeployPipeline, Environment: "production", Inputs: map[string]any{"service": "web"}}},
-		{ProjectID: 4711, Way: Way{Redeploy: RedeployDeployment, Environment: "production"}},
-	}
-	for turn, since := range []time.Time{{}, noon.Add(time.Minute), {}} { // what is live has the new pair: it serves
-		if u.record.Turn = turn; !u.redeploy().Since.Equal(since) {
-			t.Errorf("the proof of turn %d may have begun at %s, want %s", turn, u.redeploy().Since, since)
+func TestOnlyItsOwnPipelineProvesARedeployThatOthersAreNoMatchFor(t *testing.T) {
+	web := map[string]any{"service": "web"}
+	for name, c := range map[string]struct {
+		ways []Way
+		own  bool // of the first
+	}{
+		"alone":                         {[]Way{{Redeploy: RedeployPipeline, Environment: "production"}}, false},
+		"with inputs":                   {[]Way{{Redeploy: RedeployPipeline, Environment: "production", Inputs: web}}, true},
+		"another environment beside it": {[]Way{{Redeploy: RedeployPipeline, Environment: "production"}, {Redeploy: RedeployPipeline, Environment: "staging"}}, false},
+		"the same one beside it":        {[]Way{{Redeploy: RedeployPipeline, Environment: "production"}, {Redeploy: RedeployPipeline, Environment: "production", Ref: "web"}}, true},
+		"of what is live":               {[]Way{{Redeploy: RedeployDeployment, Environment: "production"}, {Redeploy: RedeployPipeline, Environment: "production"}}, false},
+		"the same one, only published":  {[]Way{{Redeploy: RedeployPipeline, Environment: "production"}, {Redeploy: RedeployNone, Environment: "production"}}, false},
+	} {
+		u := &run{request: idleAndDue().request}
+		for _, w := range c.ways {
+			u.request.Redeploys = append(u.request.Redeploys, ProjectWay{Way: w})
+		}
+		if got := u.redeploy().Own; got != c.own {
+			t.Errorf("%s: Own = %t", name, got)
 		}
 	}
 }

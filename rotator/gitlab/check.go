@@ -48,6 +48,9 @@ func (c *Client) check(ctx context.Context, r rotator.Redeploy) (rotator.Deploym
 
 // pipeline finds the pipeline of the redeploy: DeploymentNone when there is none.
 func (c *Client) pipeline(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
+	if r.ID == 0 && len(r.Inputs) > 0 {
+		return rotator.Deployment{}, nil // GitLab does not tell a pipeline's inputs: another rotation's looks the same
+	}
 	if r.ID == 0 {
 		id, err := c.lostPipeline(ctx, r)
 		if err != nil || id == 0 {

@@ -3,6 +3,7 @@ package gitlab
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,16 +20,67 @@ func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotato
 	if err != nil {
 		return rotator.Deployment{}, err
 	}
-	dep, err := c.firstServing(ctx, r, list)
+	ours, err := c.familyOf(ctx, r, list)
+	if err != nil {
+		return rotator.Deployment{}, err
+	}
+	dep, err := c.firstServing(ctx, r, list, ours)
 	switch {
 	case err != nil:
 		return rotator.Deployment{}, err
 	case dep != nil:
-		return serving(r, dep, d), nil
+		return serving(r, dep, ours, d), nil
 	case d.State == rotator.DeploymentSucceeded:
-		return undeployed(r, list, d), nil
+		return undeployed(r, list, ours, d), nil
 	}
 	return d, nil
+}
+
+// family are the ids of a redeploy's pipeline and of the child pipelines that it
+// started; with Live, of the job alone.
+type family struct {
+	live bool
+	ids  []int64
+}
+
+// has tells whether a deployment is one of the redeploy's own.
+func (f family) has(dep *gitlab.Deployment) bool {
+	if f.live {
+		return dep.Deployable.ID != 0 && slices.Contains(f.ids, dep.Deployable.ID)
+	}
+	return slices.Contains(f.ids, dep.Deployable.Pipeline.ID)
+}
+
+// familyOf finds the child pipelines of the redeploy's, in a call for each pipeline,
+// unless what they are is of no matter: it has deployed by itself, or nobody has. GitLab
+// nests them two deep.
+func (c *Client) familyOf(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment) (family, error) {
+	f := family{live: r.Live}
+	if r.ID == 0 {
+		return f, nil
+	}
+	f.ids = []int64{r.ID}
+	served := slices.ContainsFunc(list, func(dep *gitlab.Deployment) bool { return dep != nil && f.has(dep) && dep.Status == "success" })
+	others := slices.ContainsFunc(list, func(dep *gitlab.Deployment) bool { return dep != nil && !f.has(dep) && isNew(r, dep) })
+	if r.Live || served || !others {
+		return f, nil
+	}
+	const most = 20 // pipelines that are asked about: one that starts more deploys elsewhere too
+	for i := 0; i < len(f.ids) && i < most; i++ {
+		bridges, resp, err := c.api.Jobs.ListPipelineBridges(r.ProjectID, f.ids[i], &gitlab.ListJobsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}}, gitlab.WithContext(ctx))
+		if err != nil {
+			if why := c.explain(resp, err); why.status == 0 || why.status >= 500 {
+				return family{}, why
+			}
+			return f, nil // it does not tell: then what they deploy is another's
+		}
+		for _, b := range bridges {
+			if b != nil && b.DownstreamPipeline != nil && b.DownstreamPipeline.ProjectID == r.ProjectID {
+				f.ids = append(f.ids, b.DownstreamPipeline.ID)
+			}
+		}
+	}
+	return f, nil
 }
 
 // deploymentsTo lists the deployments to the environment, the newest first, of any
@@ -45,47 +97,62 @@ func (c *Client) deploymentsTo(ctx context.Context, r rotator.Redeploy) ([]*gitl
 	return list, nil
 }
 
-// isOurs tells whether a deployment is that of the redeploy.
-func isOurs(r rotator.Redeploy, dep *gitlab.Deployment) bool {
-	if r.Live {
-		return r.ID != 0 && dep.Deployable.ID == r.ID
-	}
-	return r.ID != 0 && dep.Deployable.Pipeline.ID == r.ID
-}
-
-// firstServing is the deployment that brought the pair: our own pipeline's or job's, or
-// else the newest; nil when there is none. One that an older job's has outlasted brought
-// nothing that is still live: that job had the previous pair.
-func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment) (*gitlab.Deployment, error) {
-	var ours, others []*gitlab.Deployment
+// firstServing is the deployment that brought the pair: our own, or else the newest;
+// nil when there is none. One that an older job's has outlasted brought nothing that is
+// still live: that job had the previous pair.
+func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment, ours family) (*gitlab.Deployment, error) {
+	var own, others []*gitlab.Deployment
 	var older time.Time
 	for _, dep := range list {
 		if dep == nil || dep.Status != "success" {
 			continue
 		}
-		after, err := c.beganAfter(ctx, r, dep)
+		after, err := c.beganAfter(ctx, r, dep, ours)
 		switch {
 		case err != nil:
 			return nil, err
 		case !after && finished(dep).After(older):
 			older = finished(dep)
-		case after && isOurs(r, dep):
-			ours = append(ours, dep)
-		case after && began(dep).After(r.Since):
+		case after && ours.has(dep):
+			own = append(own, dep)
+		case after && !r.Own:
 			others = append(others, dep)
 		}
 	}
-	for _, dep := range append(ours, others...) {
-		if !finished(dep).Before(older) {
+	lost := func(dep *gitlab.Deployment) bool { return finished(dep).Before(older) }
+	for _, dep := range own {
+		if !lost(dep) && (r.Live || !isPart(list, dep)) {
 			return dep, nil
+		}
+	}
+	const most = 5 // that are looked into, in a call each: the next run looks at what is newest then
+	for _, dep := range others[:min(most, len(others))] {
+		if lost(dep) || isPart(list, dep) {
+			continue
+		}
+		if given, err := c.ownVariable(ctx, r, dep.Deployable.Pipeline.ID); err != nil || given == "" {
+			return dep, err
 		}
 	}
 	return nil, nil
 }
 
-// began is when a deployment's job did.
-func began(dep *gitlab.Deployment) time.Time {
-	return firstTime(dep.Deployable.StartedAt, dep.CreatedAt)
+// isPart tells whether a pipeline that is not green has another job that was to deploy to
+// the environment and has not: what that one is to bring still has the previous pair.
+func isPart(list []*gitlab.Deployment, of *gitlab.Deployment) bool {
+	if of.Deployable.ID == 0 || of.Deployable.Pipeline.Status == string(gitlab.Success) {
+		return false
+	}
+	seen := map[string]bool{}
+	for _, dep := range list { // the newest first: a retry stands for what it is the retry of
+		if dep == nil || dep.Deployable.Pipeline.ID != of.Deployable.Pipeline.ID || seen[dep.Deployable.Name] {
+			continue
+		}
+		if seen[dep.Deployable.Name] = true; dep.Status != "success" {
+			return true
+		}
+	}
+	return false
 }
 
 // finished is when a deployment succeeded.
@@ -95,12 +162,15 @@ func finished(dep *gitlab.Deployment) time.Time {
 
 // beganAfter tells whether a deployment's job began after publishing, and so got
 // the new pair: by time, or by order when the seconds that were rounded hide it.
-func (c *Client) beganAfter(ctx context.Context, r rotator.Redeploy, dep *gitlab.Deployment) (bool, error) {
+func (c *Client) beganAfter(ctx context.Context, r rotator.Redeploy, dep *gitlab.Deployment, ours family) (bool, error) {
 	if dep.Deployable.ID == 0 { // made through the API, without a job
 		return dep.CreatedAt != nil && !dep.CreatedAt.Before(r.PublishedAt), nil
 	}
-	if r.Live && isOurs(r, dep) && r.After.Job > 0 && r.ID > r.After.Job {
+	if r.Live && ours.has(dep) && r.After.Job > 0 && r.ID > r.After.Job {
 		return true, nil // it was retried after the mark
+	}
+	if !r.Live && ours.has(dep) && r.ID > r.After.Pipeline {
+		return true, nil // its pipeline was made after the mark, or by one that was
 	}
 	if at := dep.Deployable.StartedAt; at != nil && !at.Before(r.PublishedAt) {
 		return true, nil
@@ -128,7 +198,7 @@ func (c *Client) isLater(ctx context.Context, r rotator.Redeploy, pipeline int64
 
 // serving is the deployment that brought the pair, as that of our own pipeline or job
 // when it is.
-func serving(r rotator.Redeploy, dep *gitlab.Deployment, pipeline rotator.Deployment) rotator.Deployment {
+func serving(r rotator.Redeploy, dep *gitlab.Deployment, ours family, own rotator.Deployment) rotator.Deployment {
 	d := rotator.Deployment{
 		Kind: kindDeployment, ID: dep.ID, URL: jobURL(dep.Deployable),
 		Status: dep.Status, State: rotator.DeploymentSucceeded,
@@ -137,13 +207,13 @@ func serving(r rotator.Redeploy, dep *gitlab.Deployment, pipeline rotator.Deploy
 	if dep.Deployable.ID != 0 {
 		d.ID = dep.Deployable.ID
 	}
-	if r.ID = pipeline.ID; !isOurs(r, dep) {
+	if !ours.has(dep) {
 		d.Detail = fmt.Sprintf("deployment %d to %s began after publishing", dep.ID, r.Environment)
 		return d
 	}
-	d.Kind, d.ID, d.URL = pipeline.Kind, pipeline.ID, pipeline.URL
-	if pipeline.State != rotator.DeploymentSucceeded && !r.Live {
-		d.Detail = fmt.Sprintf("its deployment %d to %s succeeded, though the pipeline is %s", dep.ID, r.Environment, pipeline.Status)
+	d.Kind, d.ID, d.URL = own.Kind, own.ID, own.URL
+	if own.State != rotator.DeploymentSucceeded && !r.Live {
+		d.Detail = fmt.Sprintf("its deployment %d to %s succeeded, though the pipeline is %s", dep.ID, r.Environment, own.Status)
 	}
 	return d
 }
@@ -158,20 +228,20 @@ func jobURL(d gitlab.DeploymentDeployable) string {
 	return fmt.Sprintf("%s/-/jobs/%d", base, d.ID)
 }
 
-// undeployed is a pipeline that succeeded without a deployment that did. One that
-// is still to come, or waits for somebody, is waited for.
-func undeployed(r rotator.Redeploy, list []*gitlab.Deployment, d rotator.Deployment) rotator.Deployment {
+// undeployed is a pipeline that succeeded without a deployment that did. Its own that
+// is still to come, or waits for somebody, is waited for; of others', one that runs.
+func undeployed(r rotator.Redeploy, list []*gitlab.Deployment, ours family, d rotator.Deployment) rotator.Deployment {
 	for _, dep := range list {
 		if dep == nil || !isNew(r, dep) {
 			continue
 		}
-		s := pending(dep)
-		if s == rotator.DeploymentNone {
+		s, its := pending(dep), ours.has(dep)
+		if s == rotator.DeploymentNone || !its && (r.Own || s != rotator.DeploymentRunning) {
 			continue
 		}
 		d.State, d.FinishedAt = s, time.Time{}
 		d.Detail = fmt.Sprintf("pipeline %d succeeded, its deployment %d to %s is %s", d.ID, dep.ID, r.Environment, dep.Status)
-		if dep.Deployable.Pipeline.ID != d.ID {
+		if !its {
 			d.Detail = fmt.Sprintf("pipeline %d succeeded but made no deployment to %s; deployment %d there is %s", d.ID, r.Environment, dep.ID, dep.Status)
 		}
 		return d

@@ -69,12 +69,20 @@ func (c *Client) lookAtLive(ctx context.Context, r rotator.Redeploy) (live, erro
 }
 
 // ownVariable is the name of one of the pair that a pipeline was given, by a person, a
-// trigger or the job that made it its child, "" for none. It outranks the project's, in
-// a retried job as well (GitLab lib/gitlab/ci/variables/builder.rb).
+// trigger or the job that made it its child, "" for none, or when the token's user may not
+// read that. It outranks the project's, in a retried job as well (GitLab
+// lib/gitlab/ci/variables/builder.rb).
 func (c *Client) ownVariable(ctx context.Context, r rotator.Redeploy, pipeline int64) (string, error) {
+	if pipeline == 0 { // of a deployment that no job made
+		return "", nil
+	}
 	own, resp, err := c.api.Pipelines.GetPipelineVariables(r.ProjectID, pipeline, gitlab.WithContext(ctx))
 	if err != nil {
-		return "", c.explain(resp, err)
+		why := c.explain(resp, err)
+		if why.notFound() || why.status == http.StatusForbidden && !why.foreign {
+			return "", nil
+		}
+		return "", why
 	}
 	for _, v := range own {
 		if v != nil && v.Key != "" && slices.Contains(r.Variables[:], v.Key) {
@@ -302,12 +310,13 @@ func (c *Client) broughtBy(ctx context.Context, r rotator.Redeploy, d rotator.De
 	if err != nil {
 		return rotator.Deployment{}, err
 	}
-	dep, err := c.firstServing(ctx, r, list)
+	ours := family{live: true, ids: []int64{d.ID}}
+	dep, err := c.firstServing(ctx, r, list, ours)
 	switch {
 	case err != nil:
 		return rotator.Deployment{}, err
 	case dep != nil:
-		return serving(r, dep, d), nil
+		return serving(r, dep, ours, d), nil
 	}
 	return undeployedJob(r, list, d), nil
 }

@@ -253,10 +253,10 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 		"deployed, and then waits":                     {pipeline: "manual", deployments: []deployment{ours}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "its deployment 42 to production succeeded, though the pipeline is manual")), calls: 2},
 		"ours began in the second of the write":        {pipeline: "success", deployments: []deployment{{42, "success", 9, 61, "success", before}}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "")), calls: 2},
 		"green, but deployed nothing":                  {pipeline: "success", want: pipeline(rotator.DeploymentFailed, "success", none), calls: 3},
-		"an old deployment is none":                    {pipeline: "success", deployments: []deployment{{42, "success", 9, 59, "success", before}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 3},
-		"an old pipeline's job, retried":               {pipeline: "failed", deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 2},
-		"another's, without ours":                      {deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 2},
-		"a later pipeline's, in that second":           {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "push", want: others(), calls: 3},
+		"an old deployment is none":                    {pipeline: "success", deployments: []deployment{{42, "success", 9, 59, "success", before}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 4},
+		"an old pipeline's job, retried":               {pipeline: "failed", deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 4},
+		"another's, without ours":                      {deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 3},
+		"a later pipeline's, in that second":           {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "push", want: others(), calls: 4},
 		"a child pipeline above the mark may be older": {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "parent_pipeline", want: rotator.Deployment{}, calls: 3},
 		"made through the API afterwards": {deployments: []deployment{{id: 42, status: "success"}}, want: rotator.Deployment{
 			Kind: "deployment", ID: 42, Status: "success", State: rotator.DeploymentSucceeded,
@@ -268,7 +268,8 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 		"green, its deployment needs approval": {pipeline: "success", deployments: []deployment{{42, "blocked", 9, 61, "manual", ""}}, want: pipeline(rotator.DeploymentBlocked, "success", "pipeline 61 succeeded, its deployment 42 to production is blocked"), calls: 3},
 		"green, its deploy job is not started": {pipeline: "success", deployments: []deployment{{42, "created", 9, 61, "manual", ""}}, want: pipeline(rotator.DeploymentBlocked, "success", "pipeline 61 succeeded, its deployment 42 to production is created"), calls: 3},
 		"green, its deploy job was skipped":    {pipeline: "success", deployments: []deployment{{42, "created", 9, 61, "skipped", ""}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 3},
-		"green, and another's is on its way":   {pipeline: "success", deployments: []deployment{{43, "running", 9, 62, "running", after}}, want: pipeline(rotator.DeploymentRunning, "success", none+"; deployment 43 there is running"), calls: 2},
+		"green, and another's waits":           {pipeline: "success", deployments: []deployment{{43, "created", 9, 62, "manual", ""}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 4},
+		"green, and another's is on its way":   {pipeline: "success", deployments: []deployment{{43, "running", 9, 62, "running", after}}, want: pipeline(rotator.DeploymentRunning, "success", none+"; deployment 43 there is running"), calls: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, s := client(t, func(_ int, call call) answer {
@@ -305,6 +306,81 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 			}
 			if len(s.calls) != c.calls {
 				t.Errorf("%d calls, want %d:\n%s", len(s.calls), c.calls, made(s.calls))
+			}
+		})
+	}
+}
+
+// deployedBy is a deployment by a job, in a pipeline of some status.
+func deployedBy(job, pipelineStatus string, d deployment) string {
+	return strings.NewReplacer(`"name":"deploy"`, fmt.Sprintf(`"name":%q`, job), `"status":"success","source"`, fmt.Sprintf(`"status":%q,"source"`, pipelineStatus)).Replace(d.String())
+}
+
+func TestWhatDeploysToAnEnvironmentIsProofAsAWhole(t *testing.T) {
+	const after = "2026-11-21T20:00:01Z"
+	web := func(status string, pipeline int64) string {
+		return deployedBy("web", status, deployment{42, "success", 9, pipeline, "success", after})
+	}
+	api := func(status string, pipeline int64, ended string) string {
+		return deployedBy("api", status, deployment{41, ended, 8, pipeline, ended, after})
+	}
+	retried := deployedBy("api", "failed", deployment{43, "success", 10, 61, "success", after})
+	inputs := map[string]any{"service": "web"}
+	for name, c := range map[string]struct {
+		pipeline    string // of 61, which is ours
+		inputs      map[string]any
+		id          int64
+		deployments []string
+		bridges     map[int64]string
+		variables   map[int64]string
+		want        rotator.DeploymentState
+	}{
+		"another job of ours failed":                    {pipeline: "failed", id: 61, deployments: []string{web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentFailed},
+		"another job of ours waits for somebody":        {pipeline: "manual", id: 61, deployments: []string{web("manual", 61), api("manual", 61, "created")}, want: rotator.DeploymentBlocked},
+		"another job of ours has been retried":          {pipeline: "failed", id: 61, deployments: []string{retried, web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentSucceeded},
+		"another job of ours may fail":                  {pipeline: "success", id: 61, deployments: []string{web("success", 61), api("success", 61, "failed")}, want: rotator.DeploymentSucceeded},
+		"another job of a stranger's failed":            {pipeline: "failed", id: 61, deployments: []string{web("failed", 62), api("failed", 62, "failed")}, want: rotator.DeploymentFailed},
+		"a stranger's has a pair of its own":            {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"AWS_SECRET_ACCESS_KEY"}]`}, want: rotator.DeploymentFailed},
+		"a stranger's variables are another's":          {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"DEBUG"}]`}, want: rotator.DeploymentSucceeded},
+		"a stranger's variables may not be read":        {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentSucceeded},
+		"with inputs, a stranger's":                     {pipeline: "failed", inputs: inputs, id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentFailed},
+		"with inputs, a stranger's that runs":           {pipeline: "success", inputs: inputs, id: 61, deployments: []string{deployedBy("web", "running", deployment{42, "running", 9, 62, "running", after})}, want: rotator.DeploymentFailed},
+		"with inputs, that of a child":                  {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
+		"with inputs, that of a child's child":          {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 64)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`, 63: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
+		"with inputs, a pipeline of another project":    {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4712}`}, want: rotator.DeploymentFailed},
+		"a child waits for somebody":                    {pipeline: "success", id: 61, deployments: []string{deployedBy("web", "manual", deployment{42, "created", 9, 63, "manual", ""})}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentBlocked},
+		"with inputs, a pipeline whose id is not known": {pipeline: "success", inputs: inputs, deployments: []string{web("success", 61)}, want: rotator.DeploymentNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c61 := pipelineJSON(61, c.pipeline)
+			client, _ := client(t, func(_ int, call call) answer {
+				var id int64
+				switch _, _ = fmt.Sscanf(call.path, "/projects/4711/pipelines/%d", &id); {
+				case call.path == "/projects/4711/pipelines":
+					return ok(list(listed(61, "api", "main")))
+				case call.path == "/user":
+					return ok(`{"username":"bot"}`)
+				case call.path == "/projects/4711/pipelines/61":
+					return ok(c61)
+				case call.path == "/projects/4711/pipelines/61/jobs":
+					return ok(`[]`)
+				case call.path == "/projects/4711/deployments":
+					return ok(list(c.deployments...))
+				case strings.HasSuffix(call.path, "/bridges") && c.bridges[id] != "":
+					return ok(`[{"id":1,"downstream_pipeline":` + c.bridges[id] + `},{"id":2,"downstream_pipeline":null}]`)
+				case strings.HasSuffix(call.path, "/bridges"):
+					return ok(`[]`)
+				case strings.HasSuffix(call.path, "/variables") && c.variables[id] != "":
+					return ok(c.variables[id])
+				}
+				return answer{status: 403, body: `{"message":"403 Forbidden"}`}
+			})
+			r := theRedeploy()
+			r.Environment, r.Inputs, r.Own, r.ID = "production", c.inputs, len(c.inputs) > 0, c.id
+			r.Variables = [2]string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+			got, err := client.Check(t.Context(), r)
+			if err != nil || got.State != c.want {
+				t.Errorf("Check = %+v, %v", got, err)
 			}
 		})
 	}

@@ -188,15 +188,18 @@ func (p *Ports) Check(ctx context.Context, r rotator.Redeploy) (rotator.Deployme
 		if j != nil {
 			r.ID = j.id
 		}
-		if d := p.w.serving(project, r); d != nil {
-			out = p.w.served(d, t, r)
-			return
-		}
 		if j != nil {
 			out = p.w.jobDeployment(j, r)
 		}
 		if pl := p.w.ours(project, t, r); pl != nil {
 			out = p.w.asDeployment(pl, r)
+			r.ID = pl.id
+		}
+		if out.State == rotator.DeploymentRunning {
+			return // until it has ended, nobody looks for others'
+		}
+		if d := p.w.serving(project, r); d != nil {
+			out = p.w.served(d, t, r)
 		}
 	})
 	if err != nil {
@@ -304,19 +307,27 @@ func (w *World) serving(p *project, r rotator.Redeploy) *deployment {
 		case !r.Live && d.job.pipeline.id == r.ID, r.Live && d.job.id == r.ID && r.After.Job > 0 && r.ID > r.After.Job:
 			ours = append(ours, d)
 		case d.job.pipeline.id > r.After.Pipeline && d.job.pipeline.source != "parent_pipeline", !d.job.started.Before(r.PublishedAt):
-			if d.job.started.After(r.Since) {
+			if !r.Own && d.job.pipeline.own[r.Variables[0]] == "" && d.job.pipeline.own[r.Variables[1]] == "" {
 				others = append(others, d)
 			}
 		case d.job.finished.After(older):
 			older = d.job.finished
 		}
 	}
-	for _, d := range append(ours, others...) {
-		if !d.job.finished.Before(older) {
+	for i, d := range append(ours, others...) {
+		if part := (!r.Live || i >= len(ours)) && w.isPart(d); !part && !d.job.finished.Before(older) {
 			return d
 		}
 	}
 	return nil
+}
+
+// isPart tells whether another job of a pipeline that is not green was to deploy to the
+// same environment, and has not.
+func (w *World) isPart(of *deployment) bool {
+	return of.job.pipeline.status != "success" && slices.ContainsFunc(w.deployments, func(d *deployment) bool {
+		return d.job.pipeline == of.job.pipeline && d.environment == of.environment && d.job.Name != of.job.Name && !d.job.retried && d.status() != "success"
+	})
 }
 
 // served is a deployment that serves: our own pipeline's is told as the pipeline.
@@ -335,7 +346,8 @@ func (w *World) served(d *deployment, t *token, r rotator.Redeploy) rotator.Depl
 }
 
 // ours finds the pipeline that was started: by its id, or, after a lost reply, as
-// the first after the mark that the API made, on this ref, with this token.
+// the first after the mark that the API made, on this ref, with this token. Which inputs
+// one had is not told.
 func (w *World) ours(p *project, t *token, r rotator.Redeploy) *pipeline {
 	for _, pl := range w.pipelines {
 		if pl.project != p || r.Live {
@@ -344,7 +356,7 @@ func (w *World) ours(p *project, t *token, r rotator.Redeploy) *pipeline {
 		if r.ID != 0 && pl.id == r.ID {
 			return pl
 		}
-		if r.ID == 0 && pl.id > r.After.Pipeline && pl.source == "api" && pl.ref.Name == r.Ref && pl.username == t.Username {
+		if r.ID == 0 && len(r.Inputs) == 0 && pl.id > r.After.Pipeline && pl.source == "api" && pl.ref.Name == r.Ref && pl.username == t.Username {
 			return pl
 		}
 	}

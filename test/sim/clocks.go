@@ -74,7 +74,7 @@ func (c clocks) Holders(ctx context.Context, r rotator.Redeploy) ([]rotator.Job,
 
 // understood is a question as GitLab understands it, by its own clock.
 func understood(r rotator.Redeploy) rotator.Redeploy {
-	r.PublishedAt, r.Since = shifted(r.PublishedAt, gitlabBehind), shifted(r.Since, gitlabBehind)
+	r.PublishedAt = shifted(r.PublishedAt, gitlabBehind)
 	return r
 }
 
