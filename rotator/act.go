@@ -70,7 +70,7 @@ func (u *run) begin(ctx context.Context, o observed, v verdict) (verdict, error)
 			Warnings: append(v.warnings, warningsIn(checks(o))...), Steps: r.Steps,
 		}
 		for _, t := range o.preflight.Turns {
-			r.Refs = append(r.Refs, t.Ref)
+			r.Refs, r.Subgroups = append(r.Refs, t.Ref), append(r.Subgroups, t.Subgroups...)
 		}
 		for i := range u.request.Targets() {
 			r.Protect = append(r.Protect, refsProtected(o, i))

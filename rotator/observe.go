@@ -235,21 +235,28 @@ func (u *run) lookAtPublished(ctx context.Context) error {
 	return err
 }
 
-// heirs are, before the old key is retired, the projects that get a group's variables
-// and may have their own of the same names, which outrank them.
+// heirs are, before the old key is retired, the projects that get a group's variables,
+// and the subgroups in between: they may have their own of the same names, which outrank
+// the group's.
 func (u *run) heirs() []Place {
 	if p := u.phase(); p != PhaseRetiring && p != PhaseSoaking {
 		return nil
 	}
 	var heirs []Place
+	add := func(of Place, project, group int64) {
+		of.ProjectID, of.GroupID = project, group
+		if !slices.Contains(heirs, of) && !slices.Contains(u.request.Places(), of) {
+			heirs = append(heirs, of)
+		}
+	}
 	for _, t := range u.request.Turns() {
 		place := u.request.Places()[t.Target]
 		if place.GroupID == 0 || t.ProjectID == 0 {
 			continue
 		}
-		place.GroupID, place.ProjectID = 0, t.ProjectID
-		if !slices.Contains(heirs, place) && !slices.Contains(u.request.Places(), place) {
-			heirs = append(heirs, place)
+		add(place, t.ProjectID, 0)
+		for _, id := range u.record.Subgroups {
+			add(place, 0, id)
 		}
 	}
 	return heirs

@@ -222,6 +222,9 @@ type TurnPreflight struct {
 	CannotRedeploy string
 	// LiveCommit is the commit of what is live, "" when it is not known.
 	LiveCommit string
+	// Subgroups are those between the group that the key is published to and the
+	// project, as far as their variables may be read: they outrank the group's.
+	Subgroups []int64
 }
 
 // Found are the details of the checks of a state.

@@ -39,9 +39,10 @@ type Record struct {
 	KnownKeys     []string `json:"known_keys"`      // the user's keys when it began
 	PreviousKeyID string   `json:"previous_key_id"` // the key to retire; "" for none
 	NewKeyID      string   `json:"new_key_id"`
-	Refs          []string `json:"refs,omitempty"`    // of the request's turns, as they were found
-	Ref           string   `json:"ref,omitempty"`     // of a rotation that an earlier version began
-	Protect       []bool   `json:"protect,omitempty"` // of its targets: whether missing variables are made protected
+	Refs          []string `json:"refs,omitempty"`      // of the request's turns, as they were found
+	Subgroups     []int64  `json:"subgroups,omitempty"` // whose variables outrank a group's that it publishes to
+	Ref           string   `json:"ref,omitempty"`       // of a rotation that an earlier version began
+	Protect       []bool   `json:"protect,omitempty"`   // of its targets: whether missing variables are made protected
 
 	StartedAt     time.Time `json:"started_at,omitzero"`     // ours
 	CreatingSince time.Time `json:"creating_since,omitzero"` // IAM's; a key we made is no older

@@ -2,6 +2,7 @@ package rotator
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 )
@@ -258,6 +259,28 @@ func TestOnlyItsOwnPipelineProvesARedeployThatOthersAreNoMatchFor(t *testing.T) 
 		if got := u.redeploy().Own; got != c.own {
 			t.Errorf("%s: Own = %t", name, got)
 		}
+	}
+}
+
+func TestBeforeTheOldKeyGoesWhateverOutranksAGroupIsReadAgain(t *testing.T) {
+	way := func(project int64) ProjectWay {
+		return ProjectWay{ProjectID: project, Way: Way{Redeploy: RedeployPipeline}}
+	}
+	u := &run{seen: sight{loaded: true}, record: Record{Phase: PhaseRetiring, Subgroups: []int64{10, 11, 10, 12}}}
+	group, subgroup := DefaultTarget(), DefaultTarget()
+	group.GroupID, group.Redeploys = 9, []ProjectWay{way(4711), way(4712), way(4711)}
+	subgroup.GroupID, subgroup.Redeploy = 12, RedeployNone // a place of the request
+	u.request.Destinations = []Target{group, subgroup}
+	var read []string
+	for _, p := range u.heirs() {
+		read = append(read, p.String())
+	}
+	want := []string{
+		"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [*] of project 4711", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [*] of group 10",
+		"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [*] of group 11", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [*] of project 4712",
+	}
+	if !slices.Equal(read, want) {
+		t.Errorf("read are %q", read)
 	}
 }
 

@@ -2,6 +2,7 @@ package gitlab_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,6 +127,24 @@ func TestWhatAGroupsPlanSaysOfItsProjects(t *testing.T) {
 				t.Errorf("it says\n%s", strings.Join(all, "\n"))
 			}
 		})
+	}
+}
+
+func TestASubgroupThatHoldsTheSameKeyIsAnotherPlaceOfIt(t *testing.T) {
+	s, request := inAGroup(way(4711), way(4712))
+	for _, group := range []int64{9, 10} {
+		s.SetGroupVariable(group, sandbox.Variable{Key: "AWS_ACCESS_KEY_ID", Value: oldKeyID, EnvironmentScope: "*"})
+	}
+	pre, err := overHTTP(t, s.World, s.Token).Preflight(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := rotator.Holding{Variable: "AWS_ACCESS_KEY_ID [*] of group 10", KeyID: oldKeyID}
+	if held := pre.Published[0].Elsewhere; !slices.Contains(held, want) {
+		t.Errorf("it is held by %+v, and not by %+v", held, want)
+	}
+	if got := pre.Turns[1].Subgroups; !slices.Equal(got, []int64{11, 10}) {
+		t.Errorf("between are %d", got)
 	}
 }
 

@@ -88,7 +88,7 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, r rotator.Requ
 		return err
 	}
 	if place.GroupID != 0 {
-		more, err := c.lookAtHeir(ctx, pre, t, places, a)
+		more, err := c.lookAtHeirs(ctx, pre, i, t, places, a)
 		if err != nil {
 			return err
 		}
@@ -107,19 +107,29 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, r rotator.Requ
 	return nil
 }
 
-// lookAtHeir looks at the variables of a project that gets those of a group, and at those
-// of the subgroups in between: they outrank the group's. The project's own may hold the
-// same key.
-func (c *Client) lookAtHeir(ctx context.Context, pre *preflight, t rotator.Turn, places []rotator.Place, a audience) ([]string, error) {
+// lookAtHeirs looks at the variables of a turn's project that gets those of a group, and at
+// those of the subgroups in between: they outrank the group's, and may hold the same key.
+func (c *Client) lookAtHeirs(ctx context.Context, pre *preflight, i int, t rotator.Turn, places []rotator.Place, a audience) ([]string, error) {
 	project, group := pre.projects[t.ProjectID], places[t.Target].GroupID
-	itself := rotator.Place{ProjectID: t.ProjectID}
-	found, rows, err := c.heirOf(ctx, a, itself, heir{Name: "project " + project.PathWithNamespace, WebURL: project.WebURL}, places)
-	if err != nil {
-		return nil, err
+	var found []string
+	look := func(of rotator.Place, h heir) error {
+		shadows, own, err := c.heirOf(ctx, a, of, h, places)
+		if found = append(found, shadows...); err != nil || own == nil {
+			return err
+		}
+		if of.GroupID != 0 {
+			pre.Turns[i].Subgroups = append(pre.Turns[i].Subgroups, of.GroupID)
+		}
+		for _, held := range elsewhere(own.rows, places, of.Owner()) {
+			held.Variable += " of " + of.Owner()
+			if known := &pre.Published[t.Target].Elsewhere; !slices.Contains(*known, held) { // of another turn's project
+				*known = append(*known, held)
+			}
+		}
+		return nil
 	}
-	for _, h := range elsewhere(rows, places, itself.Owner()) {
-		h.Variable += fmt.Sprintf(" of project %d", t.ProjectID)
-		pre.Published[t.Target].Elsewhere = append(pre.Published[t.Target].Elsewhere, h)
+	if err := look(rotator.Place{ProjectID: t.ProjectID}, heir{Name: "project " + project.PathWithNamespace, WebURL: project.WebURL}); err != nil {
+		return nil, err
 	}
 	const most = 20 // levels; that is what GitLab allows
 	next := namespaceOf(project)
@@ -127,14 +137,13 @@ func (c *Client) lookAtHeir(ctx context.Context, pre *preflight, t rotator.Turn,
 		if next.id == 0 || next.id == group {
 			return found, nil
 		}
-		more, _, err := c.heirOf(ctx, a, rotator.Place{GroupID: next.id}, heir{Name: "group " + next.path, WebURL: next.url}, places)
-		if err != nil {
+		if err := look(rotator.Place{GroupID: next.id}, heir{Name: "group " + next.path, WebURL: next.url}); err != nil {
 			return nil, err
 		}
-		found = append(found, more...)
 		if next.parent == group {
 			return found, nil
 		}
+		var err error
 		if next, err = c.groupOf(ctx, next.parent); err != nil {
 			return nil, err
 		}
@@ -142,9 +151,9 @@ func (c *Client) lookAtHeir(ctx context.Context, pre *preflight, t rotator.Turn,
 	return found, nil
 }
 
-// heirOf are the variables of an heir, and those of them that outrank the group's: not
-// those that the same pair is published to.
-func (c *Client) heirOf(ctx context.Context, a audience, of rotator.Place, h heir, places []rotator.Place) ([]string, []*gitlab.ProjectVariable, error) {
+// heirOf are the variables of an heir, nil when they may not be read, and in words those
+// of them that outrank the group's: not those that the same pair is published to.
+func (c *Client) heirOf(ctx context.Context, a audience, of rotator.Place, h heir, places []rotator.Place) ([]string, *listing, error) {
 	own, err := c.rows(ctx, of)
 	if errors.Is(err, rotator.ErrRefused) {
 		return []string{fmt.Sprintf("the variables of %s cannot be read (%s), and its own outrank the group's: look there", of.Owner(), strings.TrimPrefix(err.Error(), rotator.ErrRefused.Error()+": "))}, nil, nil
@@ -153,7 +162,7 @@ func (c *Client) heirOf(ctx context.Context, a audience, of rotator.Place, h hei
 		return nil, nil, fmt.Errorf("reading the variables of %s: %w", of.Owner(), err)
 	}
 	h.Settings = projectSettings(uncovered(own.rows, places, of))
-	return heirShadows(a, []heir{h}), own.rows, nil
+	return heirShadows(a, []heir{h}), &own, nil
 }
 
 // level is a group on the way from a project to its root.
