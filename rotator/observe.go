@@ -148,22 +148,10 @@ func (u *run) lookAtUser(ctx context.Context) error {
 		u.request.RetireKey, u.request.CallerJobID = retire, caller
 	case r.InFlight() && r.UniqueID == u.seen.user.UniqueID && u.request.Force: // but not at the expense of the proof
 		u.request.OverlapHours = max(u.request.OverlapHours, r.Request.OverlapHours)
-		u.request.Target, u.request.Destinations = provenAs(r.Request, u.request)
+		u.forceRedeploys()
 		u.request.CallerJobID = cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
 	}
 	return nil
-}
-
-// provenAs are the targets of a request that is forced upon a rotation in flight: the new
-// one, but for a deployment that was to be the proof. Where there are several redeploys,
-// some may be over, so they stay as they are.
-func provenAs(old, forced Request) (Target, []Target) {
-	several := func(r Request) bool { return len(r.Destinations) > 0 || len(r.Redeploys) > 0 }
-	if several(old) || several(forced) {
-		return old.Target, old.Destinations
-	}
-	forced.Environment = orElse(forced.Environment, old.Environment)
-	return forced.Target, nil
 }
 
 // forget closes the record of a user who is gone, and whose keys are gone with it.

@@ -97,7 +97,7 @@ func (s *stage) twoServices() {
 		p.Inputs = []string{"service=web"}
 		p.Pipeline = []sandbox.JobSpec{{Name: "deploy-$[[ inputs.service ]]", Environment: "production"}}
 	})
-	s.request.Target.Environment = ""
+	s.request.Environment = ""
 	for _, service := range []string{"api", "web"} {
 		s.request.Redeploys = append(s.request.Redeploys, rotator.ProjectWay{Way: rotator.Way{
 			Redeploy: rotator.RedeployPipeline, Environment: "production", Inputs: map[string]any{"service": service},
@@ -151,8 +151,8 @@ func TestThePipelineOfAnotherRotationIsNotTakenForOurs(t *testing.T) {
 						p.Pipeline = []sandbox.JobSpec{{Name: "deploy-$[[ inputs.service ]]", Environment: "production"}}
 					})
 					web := s.secondUser()
-					web.Target.Environment, web.Inputs = environment, map[string]any{"service": "web"}
-					s.request.Target.Environment, s.request.Inputs = environment, map[string]any{"service": "api"}
+					web.Environment, web.Inputs = environment, map[string]any{"service": "web"}
+					s.request.Environment, s.request.Inputs = environment, map[string]any{"service": "api"}
 					s.every = once("gitlab.POST pipeline", fate)
 					s.run()
 					s.every = nil

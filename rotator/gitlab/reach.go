@@ -88,7 +88,7 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, r rotator.Requ
 		return err
 	}
 	if place.GroupID != 0 {
-		more, err := c.lookAtHeirs(ctx, pre, i, t, places, a)
+		more, err := c.lookAtHeirs(ctx, pre, r, i, a)
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,8 @@ func (c *Client) lookAtReach(ctx context.Context, pre *preflight, r rotator.Requ
 
 // lookAtHeirs looks at the variables of a turn's project that gets those of a group, and at
 // those of the subgroups in between: they outrank the group's, and may hold the same key.
-func (c *Client) lookAtHeirs(ctx context.Context, pre *preflight, i int, t rotator.Turn, places []rotator.Place, a audience) ([]string, error) {
+func (c *Client) lookAtHeirs(ctx context.Context, pre *preflight, r rotator.Request, i int, a audience) ([]string, error) {
+	t, places := r.Turns()[i], r.Places()
 	project, group := pre.projects[t.ProjectID], places[t.Target].GroupID
 	var found []string
 	look := func(of rotator.Place, h heir) error {
