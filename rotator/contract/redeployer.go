@@ -41,6 +41,9 @@ type RedeployerProject interface {
 	Run(environment string, ago time.Duration) (jobID int64)
 	// End ends a running job, well or badly.
 	End(jobID int64, failed bool)
+	// Beside adds a job to the pipelines to come, which deploys to an environment beside
+	// the one that does, and ends well.
+	Beside(name, environment string)
 	// AddRef adds a branch.
 	AddRef(name string)
 	// PipelineCount and JobCount are how many pipelines and jobs the project has.
@@ -68,6 +71,9 @@ func Redeployer(t *testing.T, open func(testing.TB) RedeployerFixture) {
 		"a start whose reply was lost is found":                          redeployLost,
 		"without an id nothing is found that another made":               redeployNotOurs,
 		"a green pipeline without a deployment is a failure":             redeployUndeployed,
+		"of a pipeline with inputs nothing is found without an id":       redeployLostInputs,
+		"a pipeline that deployed a part is no proof":                    redeployHalf,
+		"a pipeline that runs is waited for, whoever has deployed":       redeployRunning,
 		"a deployment that began after publishing serves, whoever's":     redeployServed,
 		"an older pipeline's job that began after publishing serves":     redeployRetried,
 		"a deployment that began before publishing does not serve":       redeployTooEarly,
@@ -226,6 +232,34 @@ func redeployUndeployed(t *testing.T, f RedeployerFixture) {
 	if d := f.check(t); d.Detail == "" {
 		t.Error("a green pipeline that failed is not explained")
 	}
+}
+
+func redeployLostInputs(t *testing.T, f RedeployerFixture) {
+	f.Redeploy.Environment = ""
+	f.publish(t)
+	f.Project.Next("pending")
+	f.start(t) // maybe that of another rotation, with the same token
+	f.Redeploy.Inputs, f.Redeploy.ID = map[string]any{"service": "web"}, 0
+	f.expect(t, rotator.Deployment{})
+}
+
+func redeployHalf(t *testing.T, f RedeployerFixture) {
+	f.Project.Beside("beside", f.Redeploy.Environment)
+	for status, want := range map[string]rotator.DeploymentState{"failed": rotator.DeploymentFailed, "manual": rotator.DeploymentBlocked, "success": rotator.DeploymentSucceeded} {
+		f.Redeploy.ID = 0
+		f.publish(t)
+		f.Project.Next(status)
+		f.start(t)
+		f.expect(t, rotator.Deployment{Kind: "pipeline", ID: f.Redeploy.ID, Status: status, State: want})
+	}
+}
+
+func redeployRunning(t *testing.T, f RedeployerFixture) {
+	f.publish(t)
+	f.Project.Next("pending")
+	f.start(t)
+	f.Project.Push(f.Redeploy.Ref)
+	f.expect(t, rotator.Deployment{Kind: "pipeline", ID: f.Redeploy.ID, Status: "pending", State: rotator.DeploymentRunning})
 }
 
 func redeployServed(t *testing.T, f RedeployerFixture) {

@@ -403,6 +403,15 @@ func (s scene) RetryOf(jobID int64) int64 {
 
 func (s scene) Stop(environment string) { s.StopEnvironment(4711, environment) }
 
+func (s scene) Beside(name, environment string) {
+	s.EditProject(4711, func(p *sandbox.Project) {
+		for i := range p.Pipeline {
+			p.Pipeline[i].Stage = "deploy"
+		}
+		p.Pipeline = append(p.Pipeline, sandbox.JobSpec{Name: name, Stage: "deploy", Environment: environment})
+	})
+}
+
 func (s scene) Guard(environment string) {
 	s.EditProject(4711, func(p *sandbox.Project) { p.Guarded = append(p.Guarded, environment) })
 }

@@ -121,6 +121,27 @@ func mutants() map[string]mutant {
 			gate: contract,
 			by:   "live:_",
 		},
+		"it takes half of a pipeline for the whole": {
+			file: "gitlab/environment.go",
+			old:  "	if of.Deployable.ID == 0 || of",
+			new:  "	if of.Deployable.ID != 0 || of",
+			gate: contract,
+			by:   "a_pipeline_that_deployed_a_part_is_no_proof",
+		},
+		"it takes what another pipeline deploys for its own": {
+			file: "gitlab/environment.go",
+			old:  "		case after && !r.Own:",
+			new:  "		case after:",
+			gate: contract,
+			by:   "one_that_deploys_a_part_is_proven_by_its_own_pipeline_alone",
+		},
+		"it takes another rotation's pipeline for its own": {
+			file: "gitlab/check.go",
+			old:  "len(r.Inputs) > 0 {",
+			new:  "len(r.Inputs) < 0 {",
+			gate: contract,
+			by:   "of_a_pipeline_with_inputs_nothing_is_found_without_an_id",
+		},
 		"it retries a job that was retried already": {
 			file: "gitlab/live.go",
 			old:  "		if j.Name == of.Name && (newest == nil || j.ID > newest.ID) {\n			newest = j\n",
