@@ -104,6 +104,7 @@ type run struct {
 	// unfollowed says what is wrong with the follow-up, "" when nothing is.
 	unfollowed string
 	followed   bool // by a follow-up, which switches for all of its runs
+	corrected  bool // force has changed what a rotation in flight is to redeploy
 	flew       bool // this run has saved a record that was in flight, before or after
 	// ended is the rotation that this run has brought to its end, good or bad, and
 	// that is in the journal no more; succeeded, that nobody was told so before.

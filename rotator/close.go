@@ -153,8 +153,8 @@ func (u *run) heldAnew(v verdict) bool {
 }
 
 // putDown gives the lease back, with what a later run and a person should know. A
-// run that never had the lease writes only that it is held, or no more, or what failed
-// anew.
+// run that never had the lease writes only that it is held, or no more, what failed
+// anew, or what force has corrected.
 func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 	if !u.leased() && !u.hasNews(v, cause) || errors.Is(cause, ErrConflict) {
 		return
@@ -190,7 +190,7 @@ func (u *run) hasNews(v verdict, cause error) bool {
 	held := v.status == StatusHeld
 	switch {
 	case u.record.InFlight():
-		return held || v.status == StatusFailed && !u.toldBefore(cause)
+		return held || u.corrected || v.status == StatusFailed && !u.toldBefore(cause)
 	case u.loaded.InFlight(): // by force, of a user that had the name before
 		return false
 	}

@@ -107,6 +107,17 @@ func TestForceLeavesRedeploysThatItCannotReplace(t *testing.T) {
 			})
 		})
 	}
+	t.Run("all are over", func(t *testing.T) {
+		perform(t, func(s *stage) {
+			s.request.OverlapHours = 24
+			s.stagingAndProduction(deployingTo("staging")...)
+			s.is(s.run(), rotator.StatusWaiting)
+			s.request.Redeploys = deployingTo("staging", "production")
+			if r := s.forced(); !kept(r) {
+				t.Errorf("it does not say so: %q", r.Warnings)
+			}
+		})
+	})
 	t.Run("they are the same", func(t *testing.T) {
 		perform(t, func(s *stage) {
 			s.stagingAndProduction(deployingTo("staging", "production")...)
@@ -118,5 +129,53 @@ func TestForceLeavesRedeploysThatItCannotReplace(t *testing.T) {
 				t.Errorf("it says %q", r.Warnings)
 			}
 		})
+	})
+}
+
+func TestForceIsKeptThoughTheRunHasToWait(t *testing.T) {
+	perform(t, func(s *stage) {
+		job := s.RunningJob(4711, sandbox.JobSpec{Name: "long"}, time.Hour)
+		s.stagingAndProduction(deployingTo("staging", "prodution")...)
+		s.is(s.run(), rotator.StatusWaiting)
+		s.request.Redeploys = deployingTo("staging", "production")
+		s.is(s.forced(), rotator.StatusWaiting)
+		s.EndJob(job, nil)
+		time.Sleep(time.Minute)
+		s.request.Redeploys = nil // what is in flight is meant
+		s.is(s.run(), rotator.StatusRotated)
+	})
+}
+
+func TestForceThatEndsASoakIsForTheNextRotation(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.EditProject(4711, func(p *sandbox.Project) { p.Refs = append(p.Refs, sandbox.Ref{Name: "release-2", Protected: true}) })
+		s.request.SoakHours = 24
+		s.is(s.run(), rotator.StatusRotated)
+		time.Sleep(time.Hour)
+		s.request.Ref = "release-2"
+		s.forced()
+		if all := s.Pipelines(4711); all[len(all)-1].Ref != "release-2" {
+			t.Errorf("it ran on %s", all[len(all)-1].Ref)
+		}
+	})
+}
+
+func TestForceBeginsTheAttemptsAnew(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.EditProject(4711, func(p *sandbox.Project) { p.Refs = append(p.Refs, sandbox.Ref{Name: "release-1", Protected: true}) })
+		s.request.Ref = "release-1"
+		s.QueueOutcomes(4711, sandbox.Failed, sandbox.Failed, sandbox.Failed)
+		for range 3 {
+			s.is(s.run(), rotator.StatusFailed)
+		}
+		s.is(s.forced(), rotator.StatusWaiting)
+		s.request.Ref = "" // the default branch, whose name was not found
+		r := s.forced()
+		s.is(r, rotator.StatusWaiting)
+		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "name its ref") }) {
+			t.Errorf("it does not say what to do: %q", r.Warnings)
+		}
+		s.request.Ref = "main"
+		s.is(s.forced(), rotator.StatusRotated)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -212,6 +213,9 @@ func (u *run) lookAtPublished(ctx context.Context) error {
 	}
 	places := u.request.Places()
 	all, err := u.Destination.Read(ctx, slices.Concat(places, u.heirs()))
+	if errors.Is(err, ErrRefused) && len(u.record.Subgroups) > 0 {
+		all, err = u.readWithoutSubgroups(ctx, err)
+	}
 	if err == nil {
 		all = withHeirs(all, places, u.heirs())
 	}
@@ -221,6 +225,23 @@ func (u *run) lookAtPublished(ctx context.Context) error {
 	}
 	u.sawPublished(all)
 	return err
+}
+
+// readWithoutSubgroups reads the rest when what was refused may be about a subgroup that
+// is gone: that has no variables any more.
+func (u *run) readWithoutSubgroups(ctx context.Context, refused error) ([]Published, error) {
+	gone := u.record.Subgroups
+	u.record.Subgroups = nil
+	all, err := u.Destination.Read(ctx, slices.Concat(u.request.Places(), u.heirs()))
+	if err != nil {
+		u.record.Subgroups = gone
+		return nil, refused
+	}
+	told := fmt.Sprintf("the variables of group %d, or of another that was between, are read no more: %v", gone[0], refused)
+	if !slices.Contains(u.record.Warnings, told) {
+		u.record.Warnings = append(slices.Clone(u.record.Warnings), told)
+	}
+	return all, nil
 }
 
 // heirs are, before the old key is retired, the projects that get a group's variables,

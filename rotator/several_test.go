@@ -1,7 +1,10 @@
 package rotator
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -281,6 +284,33 @@ func TestBeforeTheOldKeyGoesWhateverOutranksAGroupIsReadAgain(t *testing.T) {
 	}
 	if !slices.Equal(read, want) {
 		t.Errorf("read are %q", read)
+	}
+}
+
+// goneGroup refuses to read one group's variables.
+type goneGroup struct {
+	Destination
+	id int64
+}
+
+func (g goneGroup) Read(_ context.Context, places []Place) ([]Published, error) {
+	if slices.ContainsFunc(places, func(p Place) bool { return p.GroupID == g.id }) {
+		return nil, fmt.Errorf("reading the variables of group %d: %w", g.id, ErrRefused)
+	}
+	return make([]Published, len(places)), nil
+}
+
+func TestASubgroupThatIsGoneKeepsNoOldKey(t *testing.T) {
+	for gone, want := range map[int64]error{10: nil, 9: ErrRefused} {
+		r := DefaultRequest()
+		r.GroupID, r.Redeploys = 9, []ProjectWay{{ProjectID: 4711, Way: Way{Redeploy: RedeployPipeline}}}
+		u := &run{Rotator: &Rotator{Destination: goneGroup{id: gone}}, request: r, record: Record{Request: r, Phase: PhaseRetiring, Subgroups: []int64{10}}}
+		if err := u.lookAtPublished(t.Context()); !errors.Is(err, want) {
+			t.Errorf("group %d is gone: %v", gone, err)
+		}
+		if told := len(u.record.Warnings) > 0; told != (want == nil) || told == (len(u.record.Subgroups) > 0) {
+			t.Errorf("group %d is gone: %+v", gone, u.record)
+		}
 	}
 }
 

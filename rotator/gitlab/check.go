@@ -16,8 +16,8 @@ import (
 //
 // Calls: one for the pipeline (when its id is not known, one, and three more if there
 // is a candidate); with an Environment, one more unless the pipeline runs, and where
-// others have deployed there too, one for each child pipeline and at most ten about what
-// theirs are; one more for the names of the jobs that failed or wait for somebody.
+// others have deployed there too, one for each of our pipelines and some about theirs;
+// one more for the names of the jobs that failed or wait for somebody.
 func (c *Client) Check(ctx context.Context, r rotator.Redeploy) (rotator.Deployment, error) {
 	d, err := c.check(ctx, r)
 	if err != nil {

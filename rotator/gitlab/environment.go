@@ -20,7 +20,7 @@ func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotato
 	if err != nil {
 		return rotator.Deployment{}, err
 	}
-	ours, err := c.familyOf(ctx, r, list)
+	ours, err := c.familyOf(ctx, r, list, d.State == rotator.DeploymentSucceeded)
 	if err != nil {
 		return rotator.Deployment{}, err
 	}
@@ -36,14 +36,15 @@ func (c *Client) inEnvironment(ctx context.Context, r rotator.Redeploy, d rotato
 	return d, nil
 }
 
-// family are the ids of a redeploy's pipeline and of the child pipelines that it
-// started; with Live, of the job alone.
+// family are the ids of a pipeline and of the child pipelines that it started; with Live,
+// of the job alone.
 type family struct {
-	live bool
-	ids  []int64
+	live  bool
+	green bool // the pipeline is
+	ids   []int64
 }
 
-// has tells whether a deployment is one of the redeploy's own.
+// has tells whether a deployment is one of the family's own.
 func (f family) has(dep *gitlab.Deployment) bool {
 	if f.live {
 		return dep.Deployable.ID != 0 && slices.Contains(f.ids, dep.Deployable.ID)
@@ -51,28 +52,35 @@ func (f family) has(dep *gitlab.Deployment) bool {
 	return slices.Contains(f.ids, dep.Deployable.Pipeline.ID)
 }
 
+// lacks tells whether a job of the family was to make a deployment and has not. What a
+// green pipeline has not done need not be done.
+func (f family) lacks(dep *gitlab.Deployment) bool {
+	if !f.has(dep) || dep.Status == "success" {
+		return false
+	}
+	p := dep.Deployable.Pipeline
+	return !f.green || p.ID != f.ids[0] && p.Status != string(gitlab.Success)
+}
+
 // familyOf finds the child pipelines of the redeploy's, in a call for each pipeline,
-// unless what they are is of no matter: it has deployed by itself, or nobody has. GitLab
-// nests them two deep.
-func (c *Client) familyOf(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment) (family, error) {
-	f := family{live: r.Live}
+// unless nothing was deployed by another than itself. GitLab nests them two deep.
+func (c *Client) familyOf(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment, green bool) (family, error) {
+	f := family{live: r.Live, green: green}
 	if r.ID == 0 {
 		return f, nil
 	}
 	f.ids = []int64{r.ID}
-	served := slices.ContainsFunc(list, func(dep *gitlab.Deployment) bool { return dep != nil && f.has(dep) && dep.Status == "success" })
-	others := slices.ContainsFunc(list, func(dep *gitlab.Deployment) bool { return dep != nil && !f.has(dep) && isNew(r, dep) })
-	if r.Live || served || !others {
+	if !slices.ContainsFunc(list, func(dep *gitlab.Deployment) bool { return dep != nil && !f.has(dep) && isNew(r, dep) }) {
 		return f, nil
 	}
 	const most = 20 // pipelines that are asked about: one that starts more deploys elsewhere too
 	for i := 0; i < len(f.ids) && i < most; i++ {
 		bridges, resp, err := c.api.Jobs.ListPipelineBridges(r.ProjectID, f.ids[i], &gitlab.ListJobsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}}, gitlab.WithContext(ctx))
 		if err != nil {
-			if why := c.explain(resp, err); why.status == 0 || why.status >= 500 {
+			if why := c.explain(resp, err); !why.untold() {
 				return family{}, why
 			}
-			return f, nil // it does not tell: then what they deploy is another's
+			return f, nil // what they deploy is another's
 		}
 		for _, b := range bridges {
 			if b != nil && b.DownstreamPipeline != nil && b.DownstreamPipeline.ProjectID == r.ProjectID {
@@ -121,13 +129,14 @@ func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*g
 	}
 	lost := func(dep *gitlab.Deployment) bool { return finished(dep).Before(older) }
 	for _, dep := range own {
-		if !lost(dep) && (r.Live || !isPart(list, dep)) {
+		if !lost(dep) && (r.Live || !isPart(list, ours)) {
 			return dep, nil
 		}
 	}
 	const most = 5 // that are looked into, in a call each: the next run looks at what is newest then
 	for _, dep := range others[:min(most, len(others))] {
-		if lost(dep) || isPart(list, dep) {
+		its := family{ids: []int64{dep.Deployable.Pipeline.ID}, green: dep.Deployable.Pipeline.Status == string(gitlab.Success)}
+		if lost(dep) || dep.Deployable.ID != 0 && isPart(list, its) {
 			continue
 		}
 		if given, err := c.ownVariable(ctx, r, dep.Deployable.Pipeline.ID); err != nil || given == "" {
@@ -137,18 +146,20 @@ func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*g
 	return nil, nil
 }
 
-// isPart tells whether a pipeline that is not green has another job that was to deploy to
-// the environment and has not: what that one is to bring still has the previous pair.
-func isPart(list []*gitlab.Deployment, of *gitlab.Deployment) bool {
-	if of.Deployable.ID == 0 || of.Deployable.Pipeline.Status == string(gitlab.Success) {
-		return false
+// isPart tells whether what a family has deployed is not the whole: what one of its jobs
+// was to deploy to the environment, and has not, still has the previous pair.
+func isPart(list []*gitlab.Deployment, its family) bool {
+	type job struct {
+		pipeline int64
+		name     string
 	}
-	seen := map[string]bool{}
+	seen := map[job]bool{}
 	for _, dep := range list { // the newest first: a retry stands for what it is the retry of
-		if dep == nil || dep.Deployable.Pipeline.ID != of.Deployable.Pipeline.ID || seen[dep.Deployable.Name] {
+		if dep == nil || seen[job{dep.Deployable.Pipeline.ID, dep.Deployable.Name}] {
 			continue
 		}
-		if seen[dep.Deployable.Name] = true; dep.Status != "success" {
+		seen[job{dep.Deployable.Pipeline.ID, dep.Deployable.Name}] = true
+		if its.lacks(dep) {
 			return true
 		}
 	}

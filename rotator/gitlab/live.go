@@ -79,7 +79,7 @@ func (c *Client) ownVariable(ctx context.Context, r rotator.Redeploy, pipeline i
 	own, resp, err := c.api.Pipelines.GetPipelineVariables(r.ProjectID, pipeline, gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)
-		if why.notFound() || why.status == http.StatusForbidden && !why.foreign {
+		if why.untold() {
 			return "", nil
 		}
 		return "", why

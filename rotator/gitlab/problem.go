@@ -34,6 +34,12 @@ func (p *problem) Unwrap() error { return p.cause }
 // the token cannot see it, which GitLab does not tell apart.
 func (p *problem) notFound() bool { return p.status == http.StatusNotFound && !p.foreign }
 
+// untold tells whether GitLab does not answer a question to this token's user, or to
+// nobody: it has no such page.
+func (p *problem) untold() bool {
+	return !p.foreign && (p.status == http.StatusNotFound || p.status == http.StatusForbidden)
+}
+
 // explain makes a problem of what client-go returned. secrets are what the request
 // carried beside the token.
 func (c *Client) explain(resp *gitlab.Response, err error, secrets ...rotator.Secret) *problem {

@@ -248,7 +248,7 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 	}{
 		"running: nothing else is asked":               {pipeline: "running", deployments: []deployment{ours}, want: pipeline(rotator.DeploymentRunning, "running", ""), calls: 1},
 		"deployed":                                     {pipeline: "success", deployments: []deployment{ours}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "")), calls: 2},
-		"ours, though another came later":              {pipeline: "success", deployments: []deployment{{43, "success", 10, 62, "success", after}, ours}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "")), calls: 2},
+		"ours, though another came later":              {pipeline: "success", deployments: []deployment{{43, "success", 10, 62, "success", after}, ours}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "")), calls: 3},
 		"deployed, and then failed":                    {pipeline: "failed", deployments: []deployment{ours}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "its deployment 42 to production succeeded, though the pipeline is failed")), calls: 2},
 		"deployed, and then waits":                     {pipeline: "manual", deployments: []deployment{ours}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "its deployment 42 to production succeeded, though the pipeline is manual")), calls: 2},
 		"ours began in the second of the write":        {pipeline: "success", deployments: []deployment{{42, "success", 9, 61, "success", before}}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "")), calls: 2},
@@ -335,19 +335,35 @@ func TestWhatDeploysToAnEnvironmentIsProofAsAWhole(t *testing.T) {
 		variables   map[int64]string
 		want        rotator.DeploymentState
 	}{
-		"another job of ours failed":                    {pipeline: "failed", id: 61, deployments: []string{web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentFailed},
-		"another job of ours waits for somebody":        {pipeline: "manual", id: 61, deployments: []string{web("manual", 61), api("manual", 61, "created")}, want: rotator.DeploymentBlocked},
-		"another job of ours has been retried":          {pipeline: "failed", id: 61, deployments: []string{retried, web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentSucceeded},
-		"another job of ours may fail":                  {pipeline: "success", id: 61, deployments: []string{web("success", 61), api("success", 61, "failed")}, want: rotator.DeploymentSucceeded},
-		"another job of a stranger's failed":            {pipeline: "failed", id: 61, deployments: []string{web("failed", 62), api("failed", 62, "failed")}, want: rotator.DeploymentFailed},
-		"a stranger's has a pair of its own":            {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"AWS_SECRET_ACCESS_KEY"}]`}, want: rotator.DeploymentFailed},
-		"a stranger's variables are another's":          {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"DEBUG"}]`}, want: rotator.DeploymentSucceeded},
-		"a stranger's variables may not be read":        {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentSucceeded},
-		"with inputs, a stranger's":                     {pipeline: "failed", inputs: inputs, id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentFailed},
-		"with inputs, a stranger's that runs":           {pipeline: "success", inputs: inputs, id: 61, deployments: []string{deployedBy("web", "running", deployment{42, "running", 9, 62, "running", after})}, want: rotator.DeploymentFailed},
-		"with inputs, that of a child":                  {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
-		"with inputs, that of a child's child":          {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 64)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`, 63: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
-		"with inputs, a pipeline of another project":    {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4712}`}, want: rotator.DeploymentFailed},
+		"another job of ours failed":                 {pipeline: "failed", id: 61, deployments: []string{web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentFailed},
+		"another job of ours waits for somebody":     {pipeline: "manual", id: 61, deployments: []string{web("manual", 61), api("manual", 61, "created")}, want: rotator.DeploymentBlocked},
+		"another job of ours has been retried":       {pipeline: "failed", id: 61, deployments: []string{retried, web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentSucceeded},
+		"another job of ours may fail":               {pipeline: "success", id: 61, deployments: []string{web("success", 61), api("success", 61, "failed")}, want: rotator.DeploymentSucceeded},
+		"another job of a stranger's failed":         {pipeline: "failed", id: 61, deployments: []string{web("failed", 62), api("failed", 62, "failed")}, want: rotator.DeploymentFailed},
+		"a stranger's has a pair of its own":         {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"AWS_SECRET_ACCESS_KEY"}]`}, want: rotator.DeploymentFailed},
+		"a stranger's variables are another's":       {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"DEBUG"}]`}, want: rotator.DeploymentSucceeded},
+		"a stranger's variables may not be read":     {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentSucceeded},
+		"with inputs, a stranger's":                  {pipeline: "failed", inputs: inputs, id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentFailed},
+		"with inputs, a stranger's that runs":        {pipeline: "success", inputs: inputs, id: 61, deployments: []string{deployedBy("web", "running", deployment{42, "running", 9, 62, "running", after})}, want: rotator.DeploymentFailed},
+		"with inputs, that of a child":               {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
+		"with inputs, that of a child's child":       {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 64)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`, 63: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
+		"with inputs, a pipeline of another project": {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4712}`}, want: rotator.DeploymentFailed},
+		"one of two children failed": {
+			pipeline: "failed", id: 61, deployments: []string{web("success", 63), api("failed", 64, "failed")},
+			bridges: map[int64]string{61: `{"id":63,"project_id":4711}},{"downstream_pipeline":{"id":64,"project_id":4711}`}, want: rotator.DeploymentFailed,
+		},
+		"a child that is not waited for failed": {
+			pipeline: "success", id: 61, deployments: []string{web("success", 61), api("failed", 64, "failed")},
+			bridges: map[int64]string{61: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentFailed,
+		},
+		"a child that is not waited for runs": {
+			pipeline: "success", id: 61, deployments: []string{web("success", 61), deployedBy("api", "running", deployment{41, "running", 8, 64, "running", after})},
+			bridges: map[int64]string{61: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentRunning,
+		},
+		"a child waits, beside what ours has deployed": {
+			pipeline: "manual", id: 61, deployments: []string{web("manual", 61), deployedBy("api", "manual", deployment{41, "created", 8, 64, "manual", ""})},
+			bridges: map[int64]string{61: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentBlocked,
+		},
 		"a child waits for somebody":                    {pipeline: "success", id: 61, deployments: []string{deployedBy("web", "manual", deployment{42, "created", 9, 63, "manual", ""})}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentBlocked},
 		"with inputs, a pipeline whose id is not known": {pipeline: "success", inputs: inputs, deployments: []string{web("success", 61)}, want: rotator.DeploymentNone},
 	} {
@@ -397,6 +413,8 @@ func TestCheckThatCannotLookIsAnError(t *testing.T) {
 					return ok(list(listed(61, "api", "main")))
 				case "/user":
 					return ok(`{"username":"bot"}`)
+				case "/projects/4711/pipelines/61/bridges":
+					return ok(`[]`)
 				case "/projects/4711/deployments":
 					return ok(list(deployment{42, "success", 9, 62, "success", "2026-11-21T20:00:00Z"}.String()))
 				}

@@ -123,8 +123,8 @@ func mutants() map[string]mutant {
 		},
 		"it takes half of a pipeline for the whole": {
 			file: "gitlab/environment.go",
-			old:  "	if of.Deployable.ID == 0 || of",
-			new:  "	if of.Deployable.ID != 0 || of",
+			old:  "		if its.lacks(dep) {",
+			new:  "		if !its.has(dep) && its.lacks(dep) {",
 			gate: contract,
 			by:   "a_pipeline_that_deployed_a_part_is_no_proof",
 		},
