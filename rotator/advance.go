@@ -91,7 +91,8 @@ type run struct {
 	// createdAt is when keys were made, of every key that this run has seen: that never
 	// changes, so unlike the rest of what was seen it is not forgotten.
 	createdAt map[string]time.Time
-	loaded    Record // as the run found it
+	gone      []string // keys that do not exist any more, though IAM may list them for a while
+	loaded    Record   // as the run found it
 	record    Record
 	begun     bool // the intent to create is saved, and nothing was created yet
 	made      madeKey
@@ -267,6 +268,8 @@ func (u *run) save(ctx context.Context, change func(*Record)) error {
 		next.Phase = PhaseIdle
 	}
 	change(&next)
+	const remembered = 4 // more than a run deletes
+	next.Gone = u.gone[max(0, len(u.gone)-remembered):]
 	ctx, cancel := writeContext(ctx)
 	defer cancel()
 	saved, err := u.Journal.Save(ctx, next)

@@ -1385,3 +1385,28 @@ func TestSomebodyElsesPairThatAppearsDuringTheProofIsKept(t *testing.T) {
 		s.has(statuses{s.Key.ID: active})
 	})
 }
+
+func TestAKeyThatIAMListsThoughItWasDeletedIsInNobodysWay(t *testing.T) {
+	t.Run("a new one that was discarded", func(t *testing.T) {
+		perform(t, func(s *stage) {
+			s.every = once("gitlab.PUT variable "+secretVariable, sandbox.Refused)
+			s.wants(s.run(), rotator.StatusFailed)
+			s.every = failing("iam.GetAccessKeyLastUsed "+s.Record(serviceUser).Gone[0], sandbox.Refused)
+			s.wants(s.run(), rotator.StatusRotated)
+		})
+	})
+	t.Run("an old one that was retired", func(t *testing.T) {
+		perform(t, func(s *stage) {
+			s.wants(s.run(), rotator.StatusRotated)
+			s.wants(s.forced(), rotator.StatusRotated)
+		})
+	})
+	t.Run("a second one that somebody has deleted", func(t *testing.T) {
+		perform(t, func(s *stage) {
+			second := s.CreateKey(serviceUser, 30*day)
+			time.Sleep(time.Minute)
+			s.DeleteKey(second.ID)
+			s.wants(s.run(), rotator.StatusRotated)
+		})
+	})
+}

@@ -86,8 +86,7 @@ func probed(streak, wanted int, last error) string {
 // after it leaves the record; the next run finds no such key, and starts over.
 func (u *run) discard(ctx context.Context, _ observed, v verdict) (verdict, error) {
 	began := time.Now()
-	err := u.write(ctx, func(ctx context.Context) error { return u.Keys.Delete(ctx, u.request.User, v.keyID) })
-	if err != nil {
+	if err := u.remove(ctx, v.keyID); err != nil {
 		return verdict{}, err
 	}
 	u.done(StepDiscard, began)

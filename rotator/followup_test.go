@@ -62,6 +62,7 @@ func TestACleanRotationIsFollowedUpBeforeItsKeyIsMadeAndNotAfterItsEnd(t *testin
 		if want, got := []string{"journal.InFlight", "followup.Disable", "journal.InFlight", "notifier.Notify Succeeded"}, order[len(order)-4:]; !slices.Equal(got, want) {
 			t.Errorf("it ends with %q", got)
 		}
+		time.Sleep(time.Minute) // until IAM lists the old key no more
 		before := len(s.Calls())
 		s.wants(s.advance(s.followed(), s.request), rotator.StatusNotDue)
 		if quiet := len(s.Calls()) - before; quiet > 4 || len(s.switches(before)) > 0 { // six on the wire

@@ -127,6 +127,7 @@ func (u *run) lookAtUser(ctx context.Context) error {
 			return err
 		}
 		u.loaded, u.record, u.seen.loaded = record, record, true
+		u.gone = slices.Clone(record.Gone)
 	}
 	if u.seen.userAt.IsZero() {
 		user, err := u.Users.User(ctx, u.request.User)
@@ -167,6 +168,7 @@ func (u *run) lookAtKeys(ctx context.Context) error {
 		return nil
 	}
 	keys, err := u.Keys.List(ctx, u.request.User)
+	keys = u.withoutGone(keys)
 	u.seen.keys = &keys
 	if u.createdAt == nil {
 		u.createdAt = map[string]time.Time{}
@@ -175,6 +177,10 @@ func (u *run) lookAtKeys(ctx context.Context) error {
 		u.createdAt[k.ID] = k.CreatedAt
 	}
 	return err
+}
+
+func (u *run) withoutGone(keys []AccessKey) []AccessKey {
+	return slices.DeleteFunc(keys, func(k AccessKey) bool { return slices.Contains(u.gone, k.ID) })
 }
 
 // lookIfQuiet spares the daily run of a key that is young the preflight: what is
@@ -365,7 +371,8 @@ func (u *run) holderQuestions() []Redeploy {
 }
 
 // lookAtLastUse reads the last use of the one key that it matters for. That it
-// cannot be read is an observation too.
+// cannot be read is an observation too; and that there is no such second key, which was
+// deleted a moment ago, another.
 func (u *run) lookAtLastUse(ctx context.Context) error {
 	if u.seen.lastUse != nil || u.seen.quiet {
 		return nil
@@ -376,6 +383,10 @@ func (u *run) lookAtLastUse(ctx context.Context) error {
 	}
 	u.seen.lastUse = &LastUse{}
 	*u.seen.lastUse, u.seen.lastUseErr = u.Users.LastUsed(ctx, id)
+	if errors.Is(u.seen.lastUseErr, ErrNotFound) && !u.record.InFlight() {
+		u.gone = append(u.gone, id)
+		*u.seen.keys, u.seen.lastUseErr = u.withoutGone(*u.seen.keys), nil
+	}
 	return nil
 }
 

@@ -14,7 +14,7 @@ import (
 // with the service's own words; every other error means that the outcome is not
 // known: a write may have been applied, or may still be.
 var (
-	// ErrNotFound: the user asked for does not exist.
+	// ErrNotFound: the user or the key asked for does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrRefused: the service received the call and refused it. It was not applied.
 	ErrRefused = errors.New("refused")
@@ -28,7 +28,8 @@ type Users interface {
 	// User describes one user, or fails with ErrNotFound.
 	User(ctx context.Context, name string) (User, error)
 	// LastUsed tells when a key was last used. IAM lags by hours, counts in
-	// quarters of an hour and remembers one use: the answer may forbid, never permit.
+	// quarters of an hour and remembers one use: the answer may forbid, never permit. For
+	// a key that does not exist it fails, with ErrNotFound if IAM may say so.
 	LastUsed(ctx context.Context, keyID string) (LastUse, error)
 }
 

@@ -37,6 +37,7 @@ type Record struct {
 	Forced     bool    `json:"forced"`  // it was begun by force
 
 	KnownKeys     []string `json:"known_keys"`      // the user's keys when it began
+	Gone          []string `json:"gone,omitempty"`  // the keys that were deleted last; IAM may list them for a while
 	PreviousKeyID string   `json:"previous_key_id"` // the key to retire; "" for none
 	NewKeyID      string   `json:"new_key_id"`
 	Refs          []string `json:"refs,omitempty"`      // of the request's turns, as they were found

@@ -6,12 +6,20 @@ import (
 	"time"
 )
 
+// remove deletes a key, once.
+func (u *run) remove(ctx context.Context, id string) error {
+	err := u.write(ctx, func(ctx context.Context) error { return u.Keys.Delete(ctx, u.request.User, id) })
+	if err == nil {
+		u.gone = append(u.gone, id)
+	}
+	return err
+}
+
 // tidy frees the slot of an inactive key. A crash here leaves it, or not; the next
 // run decides afresh.
 func (u *run) tidy(ctx context.Context, _ observed, v verdict) (verdict, error) {
 	began := time.Now()
-	err := u.write(ctx, func(ctx context.Context) error { return u.Keys.Delete(ctx, u.request.User, v.keyID) })
-	if err != nil {
+	if err := u.remove(ctx, v.keyID); err != nil {
 		return verdict{}, err
 	}
 	u.done(StepTidy, began)
@@ -66,8 +74,7 @@ func switched(keys []AccessKey, id string) *[]AccessKey {
 // run finds the key gone, and finishes.
 func (u *run) delete(ctx context.Context, o observed, v verdict) (verdict, error) {
 	began := time.Now()
-	err := u.write(ctx, func(ctx context.Context) error { return u.Keys.Delete(ctx, u.request.User, v.keyID) })
-	if err != nil {
+	if err := u.remove(ctx, v.keyID); err != nil {
 		return verdict{}, err
 	}
 	u.done(StepDelete, began)

@@ -78,6 +78,7 @@ func TestABusThatHangsDoesNotUseUpTheRun(t *testing.T) {
 func TestAYoungKeyBesideAnOldOneIsAsQuiet(t *testing.T) {
 	perform(t, func(s *stage) {
 		s.wants(s.run(), rotator.StatusRotated)
+		time.Sleep(time.Minute) // until IAM lists the old key no more
 		s.CreateKey(serviceUser, 200*day)
 		before := len(s.Calls())
 		s.warns(s.wants(s.run(), rotator.StatusNotDue), "has a second key")

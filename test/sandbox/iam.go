@@ -60,6 +60,7 @@ type accessKey struct {
 	created    time.Time // whole seconds, as IAM tells it
 	madeAt     time.Time
 	knownFrom  time.Time // when it authenticates
+	goneAt     time.Time // when it was deleted
 	listedFrom time.Time // when ListAccessKeys shows it
 	lastUse    rotator.LastUse
 
@@ -160,7 +161,13 @@ func (w *World) listKeys(name string) ([]*accessKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(w.keysOf(u), func(k *accessKey) bool { return w.now.Before(k.listedFrom) }), nil
+	var listed []*accessKey
+	for _, k := range w.keys {
+		if late := w.now.Before(k.goneAt.Add(w.opts.DeleteLag)); k.owner == u && !w.now.Before(k.listedFrom) && (!k.gone || late) {
+			listed = append(listed, k)
+		}
+	}
+	return listed, nil
 }
 
 // keyLimit is AccessKeysPerUser, which cannot be raised. Inactive keys count
@@ -225,7 +232,7 @@ func (w *World) deleteKey(name, id string) error {
 	if err != nil {
 		return err
 	}
-	k.gone = true
+	k.gone, k.goneAt = true, w.now
 	return nil
 }
 

@@ -41,6 +41,8 @@ type Options struct {
 	NegativeCache time.Duration
 	// ListLag is how long ListAccessKeys does not show a new key.
 	ListLag time.Duration
+	// DeleteLag is how long ListAccessKeys shows a key that was deleted.
+	DeleteLag time.Duration
 	// CreateRace is how long a new key does not count towards the limit of two:
 	// racing creates have driven a user to eight (terraform-provider-aws#39693).
 	CreateRace time.Duration
@@ -72,6 +74,7 @@ func Lifelike() Options {
 	return Options{
 		PropagationDelay: 4 * time.Second,
 		ListLag:          time.Second,
+		DeleteLag:        time.Second,
 		JobPickUp:        time.Second,
 		JobDuration:      3 * time.Second,
 	}
