@@ -279,17 +279,31 @@ func (p *page) record(report rotator.Report, now time.Time) {
 	}
 }
 
-// attempts tells how often the redeploy that is due was tried. At most three times in any
-// 24 hours: the first one decides when there is another.
+// A redeploy is tried at most three times in any 24 hours.
+const mostAttempts, attemptWindow = 3, 24 * time.Hour
+
+func recentAttempts(r rotator.Record, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(r.Attempts), func(at time.Time) bool { return now.Sub(at) >= attemptWindow })
+}
+
+// nextAttempt is when another one is allowed, zero when it is now.
+func nextAttempt(r rotator.Record, now time.Time) time.Time {
+	recent := recentAttempts(r, now)
+	if len(recent) < mostAttempts || r.Phase != rotator.PhasePublished || r.Marked {
+		return time.Time{}
+	}
+	return recent[len(recent)-mostAttempts].Add(attemptWindow)
+}
+
+// attempts tells how often the redeploy that is due was tried.
 func (p *page) attempts(r rotator.Record, now time.Time) {
-	const most, window = 3, 24 * time.Hour
-	recent := slices.DeleteFunc(slices.Clone(r.Attempts), func(at time.Time) bool { return now.Sub(at) >= window })
+	recent := recentAttempts(r, now)
 	if len(recent) == 0 {
 		return
 	}
-	words := fmt.Sprintf("%d of %d in 24 h, the last %s", len(recent), most, moment(recent[len(recent)-1], now))
-	if len(recent) >= most && r.Phase == rotator.PhasePublished {
-		words += "; the next is allowed " + moment(recent[len(recent)-most].Add(window), now)
+	words := fmt.Sprintf("%d of %d in 24 h, the last %s", len(recent), mostAttempts, moment(recent[len(recent)-1], now))
+	if next := nextAttempt(r, now); !next.IsZero() {
+		words += "; the next is allowed " + moment(next, now)
 	}
 	p.field(outerIndent, outerWide, "redeploys", "%s", words)
 }
@@ -306,7 +320,7 @@ func (p *page) next(r rotator.Report, now time.Time) {
 	if when := nextWhen(r, now); when != "" {
 		p.field(outerIndent, outerWide, "when", "%s", when)
 	}
-	p.field(outerIndent, outerWide, "you", "%s", nextDo(r))
+	p.field(outerIndent, outerWide, "you", "%s", nextDo(r, now))
 }
 
 func nextWhen(r rotator.Report, now time.Time) string {
@@ -323,6 +337,8 @@ func nextWhen(r rotator.Report, now time.Time) string {
 		return ""
 	case record.LookAgain.After(now):
 		return "a follow-up looks again " + moment(record.LookAgain, now)
+	case !nextAttempt(record, now).IsZero():
+		return moment(nextAttempt(record, now), now)
 	case record.Phase == rotator.PhaseSoaking && record.SoakUntil.After(now):
 		return moment(record.SoakUntil, now)
 	case record.Phase == rotator.PhaseRetiring && overlap.After(now):
@@ -332,7 +348,7 @@ func nextWhen(r rotator.Report, now time.Time) string {
 }
 
 // nextDo is what a person could do now.
-func nextDo(r rotator.Report) string {
+func nextDo(r rotator.Report, now time.Time) string {
 	switch r.Outlook.Status {
 	case rotator.StatusNotDue:
 		return "nothing has to be done; to replace the key all the same: " + again(r, "--force")
@@ -346,6 +362,8 @@ func nextDo(r rotator.Report) string {
 	switch d := r.Outlook.Deployment; {
 	case d != nil && d.State == rotator.DeploymentBlocked:
 		return "let it go on in GitLab, " + d.URL + "; " + goOn(r)
+	case r.Outlook.Status == rotator.StatusWaiting && !nextAttempt(r.Record, now).IsZero():
+		return "mend the pipeline, whose fault the sentence above tells; until it is tried again both keys work"
 	case r.Outlook.Status == rotator.StatusWaiting:
 		return "nothing has to be done"
 	case r.Record.InFlight():

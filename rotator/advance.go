@@ -168,7 +168,7 @@ func (r *Rotator) newRun(ctx context.Context, request Request) (context.Context,
 func (u *run) loop(ctx context.Context) (verdict, error) {
 	for steps := 0; steps < u.maxSteps(); steps++ {
 		if u.outOfTime(ctx) {
-			return u.timeIsUp(), nil
+			return u.timeIsUp(ctx), nil
 		}
 		o, err := u.observe(ctx)
 		if err != nil {
@@ -207,11 +207,15 @@ func (u *run) maxSteps() int {
 }
 
 // timeIsUp is the answer of a run that ends before its rotation does.
-func (u *run) timeIsUp() verdict {
-	if d := u.record.Deployment; u.phase() == PhaseRedeploying {
-		return answer(StatusWaiting, "%s, and this run's time is over; a later run goes on", running(d))
+func (u *run) timeIsUp(ctx context.Context) verdict {
+	why := "this run's time is over"
+	if errors.Is(ctx.Err(), context.Canceled) {
+		why = "this run was stopped"
 	}
-	return answer(StatusWaiting, "this run's time is over in phase %s; a later run goes on", u.phase())
+	if d := u.record.Deployment; u.phase() == PhaseRedeploying {
+		return answer(StatusWaiting, "%s, and %s; a later run goes on", running(d), why)
+	}
+	return answer(StatusWaiting, "%s in phase %s; a later run goes on", why, u.phase())
 }
 
 // overtaken tells whether another run has saved the record since this one, which holds

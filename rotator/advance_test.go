@@ -839,7 +839,7 @@ func TestARunThatIsStoppedGoesOnLater(t *testing.T) {
 				result, err := s.rotator().Advance(ctx, s.request)
 				cancel()
 				s.proper(result, err)
-				s.wants(result, rotator.StatusWaiting, "a later run goes on")
+				s.wants(result, rotator.StatusWaiting, "this run was stopped", "a later run goes on")
 				if took := time.Since(began); took > at {
 					t.Errorf("it stopped %s after it was told to", took-at)
 				}

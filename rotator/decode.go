@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -36,21 +37,27 @@ func DecodeEvent(data []byte) (Event, error) {
 		}
 	}
 	if action, ok := fields["action"]; ok {
-		return decodeAction(string(bytes.TrimSpace(action)), len(fields) == 1)
+		return decodeAction(action, len(fields) == 1)
 	}
 	r, err := decodeRequest(fields)
 	return Event{Request: r}, err
 }
 
 // decodeAction reads an action, which stands alone.
-func decodeAction(action string, alone bool) (Event, error) {
-	switch {
-	case action == `"follow_up"` && alone:
-		return Event{FollowUp: true}, nil
-	case action == `"check_token"` && alone:
-		return Event{CheckToken: true}, nil
+func decodeAction(value json.RawMessage, alone bool) (Event, error) {
+	const known = `{"action":"follow_up"} or {"action":"check_token"}`
+	var action string
+	if json.Unmarshal(value, &action) != nil {
+		action = string(value)
 	}
-	return Event{}, &RequestError{[]string{"there is no action " + quoted(action) + `: the ones there are are {"action":"follow_up"} and {"action":"check_token"}, each alone`}}
+	e := Event{FollowUp: action == "follow_up", CheckToken: action == "check_token"}
+	switch {
+	case !e.FollowUp && !e.CheckToken:
+		return Event{}, &RequestError{[]string{"there is no action " + quoted(action) + ": it is " + known}}
+	case !alone:
+		return Event{}, &RequestError{[]string{"an action stands alone: it is " + known + ", and nothing beside it"}}
+	}
+	return e, nil
 }
 
 // envelopeFault says what is wrong with the detail of an EventBridge event. A rule
@@ -173,19 +180,30 @@ func (d *decoder) set(name string, value json.RawMessage, target any) bool {
 			*target = append(*target, w)
 		})
 	case *map[string]any:
-		return json.Unmarshal(value, target) == nil && !slices.ContainsFunc(slices.Collect(maps.Values(*target)), isNoInput)
+		if json.Unmarshal(value, target) != nil || slices.ContainsFunc(slices.Collect(maps.Values(*target)), isNoInput) {
+			return false
+		}
+		if len(*target) == 0 {
+			*target = nil // as the journal has it
+		}
+		return true
 	}
 	return json.Unmarshal(value, target) == nil
 }
 
-// isNoInput: GitLab's inputs are strings, numbers, booleans and arrays.
+// isNoInput: GitLab's inputs are strings, numbers, booleans and arrays. Of arrays those of
+// strings can be sent, of numbers those that a float64 holds as they are.
 func isNoInput(value any) bool {
-	list, _ := value.([]any)
-	_, object := value.(map[string]any)
-	return value == nil || object || slices.ContainsFunc(list, func(v any) bool {
-		_, nested := v.([]any)
-		return nested || isNoInput(v)
-	})
+	const exact = 1 << 53
+	switch value := value.(type) {
+	case string, bool:
+		return false
+	case float64:
+		return math.Abs(value) > exact
+	case []any:
+		return slices.ContainsFunc(value, func(v any) bool { _, word := v.(string); return !word })
+	}
+	return true
 }
 
 // each decodes a list of objects, at least one.
@@ -261,7 +279,7 @@ func typeWord(target any) string {
 	case *[]Target, *[]ProjectWay:
 		return "a list of one or more objects"
 	case *map[string]any:
-		return "an object of strings, numbers, booleans and arrays"
+		return "an object of strings, numbers up to 2^53, booleans and arrays of strings"
 	default:
 		return "a whole number"
 	}

@@ -102,14 +102,17 @@ func TestEveryFieldOfAnEventIsRead(t *testing.T) {
 
 func TestInputsAreWhatGitLabKnowsAsInputs(t *testing.T) {
 	for inputs, fine := range map[string]bool{
-		`{"to":"eu","n":3,"dry":true,"all":["a",1,false]}`: true,
-		`{}`:                 true,
-		`{"to":null}`:        false,
-		`{"to":{"a":1}}`:     false,
-		`{"to":["a",{}]}`:    false,
-		`{"to":["a",["b"]]}`: false,
-		`["to"]`:             false,
-		`"to"`:               false,
+		`{"to":"eu","n":3,"dry":true,"all":["a","b"]}`: true,
+		`{"n":9007199254740992}`:                       true,
+		`{"n":12345678901234567890}`:                   false,
+		`{"all":["a",1]}`:                              false,
+		`{}`:                                           true,
+		`{"to":null}`:                                  false,
+		`{"to":{"a":1}}`:                               false,
+		`{"to":["a",{}]}`:                              false,
+		`{"to":["a",["b"]]}`:                           false,
+		`["to"]`:                                       false,
+		`"to"`:                                         false,
 	} {
 		_, err := rotator.DecodeEvent([]byte(least(`"inputs":` + inputs)))
 		if (err == nil) != fine {
@@ -212,8 +215,8 @@ func TestEventsThatAreRefused(t *testing.T) {
 		"an envelope around an array":    {`{"detail-type":"x","detail":[]}`, []string{"detail", "JSON object"}},
 		"an envelope around a string":    {`{"detail-type":"x","detail":"svc-billing"}`, []string{"detail", "JSON object"}},
 		"an envelope around a wrong one": {`{"detail-type":"x","detail":{"user":"svc-billing"}}`, []string{"project_id is missing"}},
-		"another action":                 {`{"action":"rotate"}`, []string{`the ones there are are {"action":"follow_up"} and {"action":"check_token"}, each alone`}},
-		"a look and a request":           {least(`"action":"check_token"`), []string{"each alone"}},
+		"another action":                 {`{"action":"rotate"}`, []string{`there is no action "rotate": it is {"action":"follow_up"} or {"action":"check_token"}`}},
+		"a look and a request":           {least(`"action":"check_token"`), []string{"an action stands alone"}},
 		"no action":                      {`{"action":null}`, []string{`{"action":"follow_up"}`}},
 		"an action and a request":        {least(`"action":"follow_up"`), []string{"alone"}},
 		"a misspelt field":               {least(`"max_age_day":60`), []string{`unknown "max_age_day"`, "the fields are access_key_id_variable,", "max_age_days"}},

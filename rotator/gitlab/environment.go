@@ -242,24 +242,25 @@ func jobURL(d gitlab.DeploymentDeployable) string {
 // undeployed is a pipeline that succeeded without a deployment that did. Its own that
 // is still to come, or waits for somebody, is waited for; of others', one that runs.
 func undeployed(r rotator.Redeploy, list []*gitlab.Deployment, ours family, d rotator.Deployment) rotator.Deployment {
-	for _, dep := range list {
+	waited := func(s rotator.DeploymentState, detail string, args ...any) rotator.Deployment {
+		d.State, d.FinishedAt, d.Detail = s, time.Time{}, fmt.Sprintf("pipeline %d succeeded", d.ID)+fmt.Sprintf(detail, args...)
+		return d
+	}
+	failed := waited(rotator.DeploymentFailed, " but made no deployment to %s", r.Environment)
+	for _, dep := range slices.Backward(list) {
 		if dep == nil || !isNew(r, dep) {
 			continue
 		}
-		s, its := pending(dep), ours.has(dep)
-		if s == rotator.DeploymentNone || !its && (r.Own || s != rotator.DeploymentRunning) {
-			continue
+		switch s, its := pending(dep), ours.has(dep); {
+		case its && s == rotator.DeploymentNone:
+			failed = waited(rotator.DeploymentFailed, ", but its job %s, which deploys to %s, is %s", dep.Deployable.Name, r.Environment, dep.Deployable.Status)
+		case its:
+			return waited(s, ", its deployment %d to %s is %s", dep.ID, r.Environment, dep.Status)
+		case s == rotator.DeploymentRunning && !r.Own:
+			return waited(s, " but made no deployment to %s; deployment %d there is %s", r.Environment, dep.ID, dep.Status)
 		}
-		d.State, d.FinishedAt = s, time.Time{}
-		d.Detail = fmt.Sprintf("pipeline %d succeeded, its deployment %d to %s is %s", d.ID, dep.ID, r.Environment, dep.Status)
-		if !its {
-			d.Detail = fmt.Sprintf("pipeline %d succeeded but made no deployment to %s; deployment %d there is %s", d.ID, r.Environment, dep.ID, dep.Status)
-		}
-		return d
 	}
-	d.State, d.FinishedAt = rotator.DeploymentFailed, time.Time{}
-	d.Detail = fmt.Sprintf("pipeline %d succeeded but made no deployment to %s", d.ID, r.Environment)
-	return d
+	return failed
 }
 
 // isNew tells, well enough for one that is only waited for, whether a deployment

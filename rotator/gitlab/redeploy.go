@@ -100,7 +100,7 @@ func inputs(given map[string]any) gitlab.PipelineInputsOption {
 		case []any:
 			words := make([]string, len(value))
 			for i, word := range value {
-				words[i] = fmt.Sprint(word)
+				words[i], _ = word.(string)
 			}
 			all[name] = gitlab.NewPipelineInputValue(words)
 		}

@@ -267,7 +267,7 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 		"green, its deployment still runs":     {pipeline: "success", deployments: []deployment{{42, "running", 9, 61, "success", after}}, want: pipeline(rotator.DeploymentRunning, "success", "pipeline 61 succeeded, its deployment 42 to production is running"), calls: 2},
 		"green, its deployment needs approval": {pipeline: "success", deployments: []deployment{{42, "blocked", 9, 61, "manual", ""}}, want: pipeline(rotator.DeploymentBlocked, "success", "pipeline 61 succeeded, its deployment 42 to production is blocked"), calls: 3},
 		"green, its deploy job is not started": {pipeline: "success", deployments: []deployment{{42, "created", 9, 61, "manual", ""}}, want: pipeline(rotator.DeploymentBlocked, "success", "pipeline 61 succeeded, its deployment 42 to production is created"), calls: 3},
-		"green, its deploy job was skipped":    {pipeline: "success", deployments: []deployment{{42, "created", 9, 61, "skipped", ""}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 3},
+		"green, its deploy job was skipped":    {pipeline: "success", deployments: []deployment{{42, "created", 9, 61, "skipped", ""}}, want: pipeline(rotator.DeploymentFailed, "success", "pipeline 61 succeeded, but its job deploy, which deploys to production, is skipped"), calls: 3},
 		"green, and another's waits":           {pipeline: "success", deployments: []deployment{{43, "created", 9, 62, "manual", ""}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 4},
 		"green, and another's is on its way":   {pipeline: "success", deployments: []deployment{{43, "running", 9, 62, "running", after}}, want: pipeline(rotator.DeploymentRunning, "success", none+"; deployment 43 there is running"), calls: 3},
 	} {
