@@ -99,6 +99,9 @@ func (u *run) restart(ctx context.Context, _ observed, v verdict) (verdict, erro
 	ended := u.record
 	u.made, u.ended = madeKey{}, &ended
 	u.request.Force = u.request.Force || ended.Forced
+	if u.asked != nil {
+		u.request.Target, u.request.Destinations = u.asked.Target, u.asked.Destinations
+	}
 	u.seen.forgetAllBut(u.seen.user)
 	return verdict{}, u.save(ctx, func(r *Record) {
 		*r = Record{User: r.User, UniqueID: r.UniqueID, Version: r.Version, Lease: r.Lease, Request: r.Request, Phase: PhaseIdle, LastError: v.reason}

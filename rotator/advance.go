@@ -104,9 +104,10 @@ type run struct {
 	unheardOf error    // why
 	// unfollowed says what is wrong with the follow-up, "" when nothing is.
 	unfollowed string
-	followed   bool // by a follow-up, which switches for all of its runs
-	corrected  bool // force has changed what a rotation in flight is to redeploy
-	flew       bool // this run has saved a record that was in flight, before or after
+	followed   bool     // by a follow-up, which switches for all of its runs
+	asked      *Request // what was forced upon a rotation in flight, as it was asked for
+	corrected  bool     // it has changed what that is to redeploy
+	flew       bool     // this run has saved a record that was in flight, before or after
 	// ended is the rotation that this run has brought to its end, good or bad, and
 	// that is in the journal no more; succeeded, that nobody was told so before.
 	ended     *Record
@@ -227,6 +228,7 @@ func (u *run) overtaken(ctx context.Context, v verdict) bool {
 		return false
 	}
 	now, err := u.Journal.Load(ctx, u.request.User)
+	u.gone = append(u.gone, now.Gone...)
 	if err != nil {
 		u.warn("another run may be at work, the journal could not be read again: %v", err)
 		return false

@@ -1410,3 +1410,50 @@ func TestAKeyThatIAMListsThoughItWasDeletedIsInNobodysWay(t *testing.T) {
 		})
 	})
 }
+
+// IAM does not answer, so nobody knows whether the rotation in flight is this user's.
+func TestARunThatCannotSeeTheUserLeavesARotationInFlightAsItIs(t *testing.T) {
+	for name, ask := range map[string]func(*rotator.Request){
+		"a shorter overlap": func(r *rotator.Request) { r.OverlapHours = 1 },
+		"another place":     func(r *rotator.Request) { r.EnvironmentScope = "production" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			perform(t, func(s *stage) {
+				s.request.OverlapHours = 24
+				s.wants(s.run(), rotator.StatusWaiting)
+				before, asked := s.Record(serviceUser), s.request
+				ask(&s.request)
+				s.every = failing("iam.GetUser", sandbox.Refused)
+				s.wants(s.run(), rotator.StatusFailed)
+				s.every = nil
+				now := s.Record(serviceUser)
+				if diff := cmp.Diff(before.Request, now.Request); diff != "" || now.UniqueID != before.UniqueID {
+					t.Errorf("%s is now %s: %s", before.UniqueID, now.UniqueID, diff)
+				}
+				time.Sleep(2 * time.Hour)
+				s.request = asked
+				s.wants(s.run(), rotator.StatusWaiting)
+				s.has(statuses{s.Key.ID: active, s.works(): active})
+			})
+		})
+	}
+}
+
+// mute says of every key that there is no such key.
+type mute struct{ rotator.Users }
+
+func (mute) LastUsed(context.Context, string) (rotator.LastUse, error) {
+	return rotator.LastUse{}, fmt.Errorf("NoSuchEntity: %w", rotator.ErrNotFound)
+}
+
+func TestAKeyThatWasBelievedGoneAndIsNotIsSeenAgain(t *testing.T) {
+	perform(t, func(s *stage) {
+		other := s.CreateKey(serviceUser, 0)
+		time.Sleep(time.Minute)
+		rot := s.rotator()
+		rot.Users = mute{rot.Users}
+		s.wants(s.advance(rot, s.request), rotator.StatusFailed, "LimitExceeded")
+		s.days(1)
+		s.wants(s.run(), rotator.StatusHeld, other.ID+" is active, not ours")
+	})
+}

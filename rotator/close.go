@@ -168,6 +168,9 @@ func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 		if !leased && !r.InFlight() {
 			r.UniqueID = u.loaded.UniqueID // nothing was begun for whoever has the name now
 		}
+		if u.seen.userAt.IsZero() { // nothing has been compared with what is in flight, so nothing takes its place
+			r.UniqueID, r.Request = u.loaded.UniqueID, u.loaded.Request
+		}
 		if u.made.doubtful > 0 {
 			r.SentAt = u.observed().iamNow
 		}
@@ -177,6 +180,8 @@ func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 		}
 	})
 	switch {
+	case errors.Is(err, ErrConflict) && u.corrected:
+		u.warn("another run has saved the record since, so what was forced is not in it: force it once more")
 	case err == nil, errors.Is(err, ErrConflict):
 	case leased:
 		u.warn("the lease could not be given back, it ends at %s: %v", stamp(u.lease), err)
@@ -190,7 +195,7 @@ func (u *run) hasNews(v verdict, cause error) bool {
 	held := v.status == StatusHeld
 	switch {
 	case u.record.InFlight():
-		return held || u.corrected || v.status == StatusFailed && !u.toldBefore(cause)
+		return held || u.corrected && v.status != StatusRefused || v.status == StatusFailed && !u.toldBefore(cause)
 	case u.loaded.InFlight(): // by force, of a user that had the name before
 		return false
 	}

@@ -23,6 +23,7 @@ func (u *run) create(ctx context.Context, o observed, _ verdict) (verdict, error
 		return err
 	})
 	if errors.Is(err, ErrRefused) {
+		u.gone = nil // perhaps there is no slot because one of them is not
 		if _, saveErr := u.restart(ctx, observed{}, verdict{reason: err.Error()}); saveErr != nil {
 			err = fmt.Errorf("%w; %w", err, saveErr)
 		}

@@ -9,7 +9,7 @@ import (
 // What a request that is forced upon a rotation in flight changes of its redeploys.
 
 // keptRedeploys is told when it changes none.
-const keptRedeploys = "the redeploys of the rotation in flight stay as they are: in what is forced, those that are over have to be as they were, the places in their order, and each new one has to name its ref"
+const keptRedeploys = "the redeploys of the rotation in flight stay as they are: in what is forced, those that are over have to be as they were, the places in their order, and each new one has to name its ref, and a project that is redeployed already"
 
 // forceRedeploys lets the redeploys of a forced request stand for those that are still to
 // come. Those that are over stay, and so does a deployment that was to be the proof of the
@@ -18,6 +18,10 @@ func (u *run) forceRedeploys() {
 	r := &u.record
 	if r.Phase == PhaseSoaking {
 		return
+	}
+	if u.asked == nil {
+		asked := u.request
+		u.asked = &asked
 	}
 	several := func(r Request) bool { return len(r.Destinations) > 0 || len(r.Redeploys) > 0 }
 	old := r.Request
@@ -29,7 +33,8 @@ func (u *run) forceRedeploys() {
 	switch {
 	case reflect.DeepEqual(before, after):
 		u.request.Target, u.request.Destinations = old.Target, old.Destinations
-	case r.Phase == PhaseRetiring, several(old) && !several(u.request), !known, !slices.Equal(old.Places(), u.request.Places()), !startsWith(after, before[:r.Turn]):
+	case r.Phase == PhaseRetiring, several(old) && !several(u.request), !known, hasStranger(before, after),
+		!slices.Equal(old.Places(), u.request.Places()), !startsWith(after, before[:r.Turn]):
 		u.request.Target, u.request.Destinations = old.Target, old.Destinations
 		if !slices.Contains(r.Warnings, keptRedeploys) {
 			r.Warnings = append(slices.Clone(r.Warnings), keptRedeploys)
@@ -43,6 +48,14 @@ func (u *run) forceRedeploys() {
 
 func startsWith(turns, done []Turn) bool {
 	return len(done) <= len(turns) && reflect.DeepEqual(turns[:len(done)], done)
+}
+
+// hasStranger tells whether there is a project among the turns that was not looked at
+// before the rotation began: whether its jobs get the key is not known.
+func hasStranger(before, after []Turn) bool {
+	return slices.ContainsFunc(after, func(t Turn) bool {
+		return !slices.ContainsFunc(before, func(b Turn) bool { return b.ProjectID == t.ProjectID })
+	})
 }
 
 // forcedRefs are the refs of turns: what was found for one that stays, the one that a turn

@@ -1,6 +1,7 @@
 package rotator_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -177,5 +178,68 @@ func TestForceBeginsTheAttemptsAnew(t *testing.T) {
 		}
 		s.request.Ref = "main"
 		s.is(s.forced(), rotator.StatusRotated)
+	})
+}
+
+// beforeSave lets something happen before the first save.
+type beforeSave struct {
+	rotator.Journal
+	do func()
+}
+
+func (b *beforeSave) Save(ctx context.Context, r rotator.Record) (rotator.Record, error) {
+	do := b.do
+	if b.do = nil; do != nil {
+		do()
+	}
+	return b.Journal.Save(ctx, r)
+}
+
+func TestACorrectionThatAnotherRunHasOverwrittenIsTold(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.RunningJob(4711, sandbox.JobSpec{Name: "long"}, time.Hour)
+		s.stagingAndProduction(deployingTo("staging", "prodution")...)
+		s.is(s.run(), rotator.StatusWaiting)
+		request, rot, other := s.request, s.rotator(), s.Run("other")
+		request.Force, request.Redeploys = true, deployingTo("staging", "production")
+		rot.Journal = &beforeSave{rot.Journal, func() {
+			r, err := other.Load(t.Context(), serviceUser)
+			if err == nil {
+				_, err = other.Save(t.Context(), r)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}}
+		s.warns(s.advance(rot, request), "what was forced is not in it")
+	})
+}
+
+func TestForceThatStartsOverDoesSoAsItWasAsked(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.request.OverlapHours = 24
+		s.stagingAndProduction(deployingTo("staging")...)
+		s.is(s.run(), rotator.StatusWaiting)
+		time.Sleep(25 * time.Hour)
+		s.SetKeyStatus(s.works(), rotator.KeyInactive)
+		s.request.Redeploys = deployingTo("staging", "production")
+		s.forced()
+		if begun := s.Record(serviceUser).Request.Redeploys; len(begun) != 2 {
+			t.Errorf("it begins anew by %+v", begun)
+		}
+	})
+}
+
+func TestForceThatIsRefusedChangesNothing(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.stagingAndProduction(deployingTo("staging", "prodution")...)
+		s.is(s.run(), rotator.StatusFailed)
+		s.TagUser(serviceUser, sandbox.BindingTag, "4799")
+		s.request.Redeploys = deployingTo("staging", "production")
+		before := s.Record(serviceUser).Version
+		s.is(s.forced(), rotator.StatusRefused)
+		if s.Record(serviceUser).Version != before {
+			t.Error("a run that was refused has written")
+		}
 	})
 }

@@ -233,17 +233,22 @@ func (u *run) lookAtPublished(ctx context.Context) error {
 	return err
 }
 
-// readWithoutSubgroups reads the rest when what was refused may be about a subgroup that
-// is gone: that has no variables any more.
+// readWithoutSubgroups reads the rest when what was refused is about subgroups that are
+// gone: they have no variables any more.
 func (u *run) readWithoutSubgroups(ctx context.Context, refused error) ([]Published, error) {
-	gone := u.record.Subgroups
-	u.record.Subgroups = nil
+	known := u.record.Subgroups
+	u.record.Subgroups = slices.DeleteFunc(slices.Clone(known), func(id int64) bool {
+		of := u.request.Places()[0]
+		of.ProjectID, of.GroupID = 0, id
+		_, err := u.Destination.Read(ctx, []Place{of})
+		return errors.Is(err, ErrRefused)
+	})
 	all, err := u.Destination.Read(ctx, slices.Concat(u.request.Places(), u.heirs()))
 	if err != nil {
-		u.record.Subgroups = gone
+		u.record.Subgroups = known
 		return nil, refused
 	}
-	told := fmt.Sprintf("the variables of group %d, or of another that was between, are read no more: %v", gone[0], refused)
+	told := fmt.Sprintf("a subgroup is gone, or its variables may not be read any more: %v", refused)
 	if !slices.Contains(u.record.Warnings, told) {
 		u.record.Warnings = append(slices.Clone(u.record.Warnings), told)
 	}

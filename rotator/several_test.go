@@ -287,30 +287,71 @@ func TestBeforeTheOldKeyGoesWhateverOutranksAGroupIsReadAgain(t *testing.T) {
 	}
 }
 
-// goneGroup refuses to read one group's variables.
+// goneGroup refuses to read one group's variables; group 11 holds the old key.
 type goneGroup struct {
 	Destination
 	id int64
 }
 
 func (g goneGroup) Read(_ context.Context, places []Place) ([]Published, error) {
-	if slices.ContainsFunc(places, func(p Place) bool { return p.GroupID == g.id }) {
-		return nil, fmt.Errorf("reading the variables of group %d: %w", g.id, ErrRefused)
+	all := make([]Published, len(places))
+	for i, p := range places {
+		switch p.GroupID {
+		case g.id:
+			return nil, fmt.Errorf("reading the variables of group %d: %w", g.id, ErrRefused)
+		case 11:
+			all[i].KeyID = Variable{Exists: true, Value: oldKey}
+		}
 	}
-	return make([]Published, len(places)), nil
+	return all, nil
 }
 
 func TestASubgroupThatIsGoneKeepsNoOldKey(t *testing.T) {
 	for gone, want := range map[int64]error{10: nil, 9: ErrRefused} {
 		r := DefaultRequest()
 		r.GroupID, r.Redeploys = 9, []ProjectWay{{ProjectID: 4711, Way: Way{Redeploy: RedeployPipeline}}}
-		u := &run{Rotator: &Rotator{Destination: goneGroup{id: gone}}, request: r, record: Record{Request: r, Phase: PhaseRetiring, Subgroups: []int64{10}}}
+		u := &run{Rotator: &Rotator{Destination: goneGroup{id: gone}}, request: r, record: Record{Request: r, Phase: PhaseRetiring, Subgroups: []int64{10, 11}}}
 		if err := u.lookAtPublished(t.Context()); !errors.Is(err, want) {
 			t.Errorf("group %d is gone: %v", gone, err)
 		}
-		if told := len(u.record.Warnings) > 0; told != (want == nil) || told == (len(u.record.Subgroups) > 0) {
-			t.Errorf("group %d is gone: %+v", gone, u.record)
+		if want != nil {
+			if len(u.record.Subgroups) != 2 {
+				t.Errorf("it is about no subgroup, and left are %d", u.record.Subgroups)
+			}
+			continue
 		}
+		if len(u.record.Warnings) != 1 || !slices.Equal(u.record.Subgroups, []int64{11}) {
+			t.Errorf("group %d is gone: left are %d, and it says %q", gone, u.record.Subgroups, u.record.Warnings)
+		}
+		if !slices.ContainsFunc(elsewhere(u.observed()), func(h Holding) bool { return h.KeyID == oldKey }) {
+			t.Error("what the other subgroup holds is not seen any more")
+		}
+	}
+}
+
+func TestForceAddsNoProjectThatWasNotLookedAt(t *testing.T) {
+	way := func(project int64) ProjectWay {
+		return ProjectWay{ProjectID: project, Way: Way{Redeploy: RedeployPipeline, Ref: "main", Environment: "production"}}
+	}
+	old := DefaultRequest()
+	old.GroupID, old.Redeploys = 9, []ProjectWay{way(4711), way(4712)}
+	for project, taken := range map[int64]bool{4712: true, 4713: false} {
+		u := &run{request: old, record: Record{Request: old, Phase: PhasePublished, Turn: 1, Refs: []string{"main", "main"}}}
+		u.request.Redeploys = []ProjectWay{way(4711), way(4712), way(project)}
+		u.forceRedeploys()
+		if took := len(u.request.Redeploys) == 3; took != taken || took == slices.Contains(u.record.Warnings, keptRedeploys) {
+			t.Errorf("with %d it redeploys %+v, and says %q", project, u.request.Redeploys, u.record.Warnings)
+		}
+	}
+}
+
+func TestTheRefOfATagIsNoDefaultBranch(t *testing.T) {
+	old := DefaultRequest()
+	old.ProjectID, old.Redeploy, old.Environment, old.Fallback = 4711, RedeployDeployment, "production", FallbackLiveCommit
+	u := &run{request: old, record: Record{Request: old, Phase: PhasePublished, Refs: []string{TagPrefix + "…"}}}
+	u.request.Redeploy, u.request.Fallback = RedeployPipeline, ""
+	if u.forceRedeploys(); u.redeploy().Ref == TagPrefix+"…" && !u.redeploy().Live {
+		t.Errorf("a pipeline would run on %s", u.redeploy().Ref)
 	}
 }
 

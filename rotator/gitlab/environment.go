@@ -59,11 +59,11 @@ func (f family) lacks(dep *gitlab.Deployment) bool {
 		return false
 	}
 	p := dep.Deployable.Pipeline
-	return !f.green || p.ID != f.ids[0] && p.Status != string(gitlab.Success)
+	return !f.green || p.ID != f.ids[0] && p.Status != string(gitlab.Success) && p.Status != string(gitlab.Skipped) // all of its jobs are optional
 }
 
-// familyOf finds the child pipelines of the redeploy's, in a call for each pipeline,
-// unless nothing was deployed by another than itself. GitLab nests them two deep.
+// familyOf is the family of the redeploy's pipeline. What its children are is of no matter
+// if nothing was deployed by another than itself.
 func (c *Client) familyOf(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment, green bool) (family, error) {
 	f := family{live: r.Live, green: green}
 	if r.ID == 0 {
@@ -73,22 +73,29 @@ func (c *Client) familyOf(ctx context.Context, r rotator.Redeploy, list []*gitla
 	if !slices.ContainsFunc(list, func(dep *gitlab.Deployment) bool { return dep != nil && !f.has(dep) && isNew(r, dep) }) {
 		return f, nil
 	}
+	err := c.addChildren(ctx, r.ProjectID, &f)
+	return f, err
+}
+
+// addChildren finds the child pipelines of a family's, in a call for each pipeline. GitLab
+// nests them two deep.
+func (c *Client) addChildren(ctx context.Context, project int64, f *family) error {
 	const most = 20 // pipelines that are asked about: one that starts more deploys elsewhere too
 	for i := 0; i < len(f.ids) && i < most; i++ {
-		bridges, resp, err := c.api.Jobs.ListPipelineBridges(r.ProjectID, f.ids[i], &gitlab.ListJobsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}}, gitlab.WithContext(ctx))
+		bridges, resp, err := c.api.Jobs.ListPipelineBridges(project, f.ids[i], &gitlab.ListJobsOptions{ListOptions: gitlab.ListOptions{PerPage: 100}}, gitlab.WithContext(ctx))
 		if err != nil {
 			if why := c.explain(resp, err); !why.untold() {
-				return family{}, why
+				return why
 			}
-			return f, nil // what they deploy is another's
+			return nil // what they deploy is another's
 		}
 		for _, b := range bridges {
-			if b != nil && b.DownstreamPipeline != nil && b.DownstreamPipeline.ProjectID == r.ProjectID {
+			if b != nil && b.DownstreamPipeline != nil && b.DownstreamPipeline.ProjectID == project {
 				f.ids = append(f.ids, b.DownstreamPipeline.ID)
 			}
 		}
 	}
-	return f, nil
+	return nil
 }
 
 // deploymentsTo lists the deployments to the environment, the newest first, of any
@@ -133,17 +140,31 @@ func (c *Client) firstServing(ctx context.Context, r rotator.Redeploy, list []*g
 			return dep, nil
 		}
 	}
-	const most = 5 // that are looked into, in a call each: the next run looks at what is newest then
+	const most = 5 // that are looked into, in a few calls each: the next run looks at what is newest then
 	for _, dep := range others[:min(most, len(others))] {
-		its := family{ids: []int64{dep.Deployable.Pipeline.ID}, green: dep.Deployable.Pipeline.Status == string(gitlab.Success)}
-		if lost(dep) || dep.Deployable.ID != 0 && isPart(list, its) {
+		if lost(dep) {
 			continue
 		}
-		if given, err := c.ownVariable(ctx, r, dep.Deployable.Pipeline.ID); err != nil || given == "" {
+		if whole, err := c.isWhole(ctx, r, list, dep); err != nil || whole {
 			return dep, err
 		}
 	}
 	return nil, nil
+}
+
+// isWhole tells whether somebody else's deployment is all that its pipeline was to deploy
+// to the environment, and has the pair that is published.
+func (c *Client) isWhole(ctx context.Context, r rotator.Redeploy, list []*gitlab.Deployment, dep *gitlab.Deployment) (bool, error) {
+	p := dep.Deployable.Pipeline
+	if dep.Deployable.ID == 0 {
+		return true, nil // no job made it
+	}
+	its := family{ids: []int64{p.ID}, green: p.Status == string(gitlab.Success)}
+	if err := c.addChildren(ctx, r.ProjectID, &its); err != nil || isPart(list, its) {
+		return false, err
+	}
+	given, err := c.ownVariable(ctx, r, p.ID)
+	return given == "", err
 }
 
 // isPart tells whether what a family has deployed is not the whole: what one of its jobs
@@ -252,6 +273,7 @@ func undeployed(r rotator.Redeploy, list []*gitlab.Deployment, ours family, d ro
 			continue
 		}
 		switch s, its := pending(dep), ours.has(dep); {
+		case dep.Status == string(gitlab.Success):
 		case its && s == rotator.DeploymentNone:
 			failed = waited(rotator.DeploymentFailed, ", but its job %s, which deploys to %s, is %s", dep.Deployable.Name, r.Environment, dep.Deployable.Status)
 		case its:

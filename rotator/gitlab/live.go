@@ -73,9 +73,6 @@ func (c *Client) lookAtLive(ctx context.Context, r rotator.Redeploy) (live, erro
 // read that. It outranks the project's, in a retried job as well (GitLab
 // lib/gitlab/ci/variables/builder.rb).
 func (c *Client) ownVariable(ctx context.Context, r rotator.Redeploy, pipeline int64) (string, error) {
-	if pipeline == 0 { // of a deployment that no job made
-		return "", nil
-	}
 	own, resp, err := c.api.Pipelines.GetPipelineVariables(r.ProjectID, pipeline, gitlab.WithContext(ctx))
 	if err != nil {
 		why := c.explain(resp, err)

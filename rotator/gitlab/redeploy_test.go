@@ -254,9 +254,9 @@ func TestCheckOfAnEnvironment(t *testing.T) {
 		"ours began in the second of the write":        {pipeline: "success", deployments: []deployment{{42, "success", 9, 61, "success", before}}, want: served(pipeline(rotator.DeploymentSucceeded, "success", "")), calls: 2},
 		"green, but deployed nothing":                  {pipeline: "success", want: pipeline(rotator.DeploymentFailed, "success", none), calls: 3},
 		"an old deployment is none":                    {pipeline: "success", deployments: []deployment{{42, "success", 9, 59, "success", before}}, want: pipeline(rotator.DeploymentFailed, "success", none), calls: 4},
-		"an old pipeline's job, retried":               {pipeline: "failed", deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 4},
-		"another's, without ours":                      {deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 3},
-		"a later pipeline's, in that second":           {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "push", want: others(), calls: 4},
+		"an old pipeline's job, retried":               {pipeline: "failed", deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 5},
+		"another's, without ours":                      {deployments: []deployment{{42, "success", 9, 59, "success", after}}, want: others(), calls: 4},
+		"a later pipeline's, in that second":           {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "push", want: others(), calls: 5},
 		"a child pipeline above the mark may be older": {deployments: []deployment{{42, "success", 9, 62, "success", before}}, source: "parent_pipeline", want: rotator.Deployment{}, calls: 3},
 		"made through the API afterwards": {deployments: []deployment{{id: 42, status: "success"}}, want: rotator.Deployment{
 			Kind: "deployment", ID: 42, Status: "success", State: rotator.DeploymentSucceeded,
@@ -348,6 +348,14 @@ func TestWhatDeploysToAnEnvironmentIsProofAsAWhole(t *testing.T) {
 		"with inputs, that of a child":               {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
 		"with inputs, that of a child's child":       {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 64)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`, 63: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
 		"with inputs, a pipeline of another project": {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4712}`}, want: rotator.DeploymentFailed},
+		"a child of a stranger's failed": {
+			pipeline: "failed", id: 61, deployments: []string{web("success", 62), api("failed", 63, "failed"), api("failed", 61, "failed")},
+			bridges: map[int64]string{62: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentFailed,
+		},
+		"a child of ours has but jobs that may be started by hand": {
+			pipeline: "success", id: 61, deployments: []string{deployedBy("rollback", "skipped", deployment{43, "created", 10, 63, "manual", ""}), web("success", 61)},
+			bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentSucceeded,
+		},
 		"one of two children failed": {
 			pipeline: "failed", id: 61, deployments: []string{web("success", 63), api("failed", 64, "failed")},
 			bridges: map[int64]string{61: `{"id":63,"project_id":4711}},{"downstream_pipeline":{"id":64,"project_id":4711}`}, want: rotator.DeploymentFailed,
