@@ -11,6 +11,7 @@
 //	observe.go, places.go   what is there, in one place or several
 //	checks.go               what would keep a rotation from succeeding
 //	decide.go, phases.go    what is to be done, and why
+//	force.go                what force changes of it in mid flight
 //	act.go                  doing it
 //	close.go, result.go     what to say about it
 //	plan.go, report.go      looking, and changing nothing

@@ -122,7 +122,7 @@ func mutants() map[string]mutant {
 			by:   "live:_",
 		},
 		"it takes half of a pipeline for the whole": {
-			file: "gitlab/environment.go",
+			file: "gitlab/family.go",
 			old:  "		if its.lacks(dep) {",
 			new:  "		if !its.has(dep) && its.lacks(dep) {",
 			gate: contract,
