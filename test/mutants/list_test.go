@@ -228,8 +228,8 @@ func mutants() map[string]mutant {
 		},
 		"it takes the key that somebody made after a refused create": {
 			file: "create.go",
-			old:  "	if errors.Is(err, ErrRefused) {\n		if _, saveErr",
-			new:  "	if errors.Is(err, ErrRefused) && false {\n		if _, saveErr",
+			old:  "	if errors.Is(err, ErrRefused) {\n		u.gone",
+			new:  "	if errors.Is(err, ErrRefused) && false {\n		u.gone",
 			gate: person,
 			by:   "which the rotator did not make",
 		},

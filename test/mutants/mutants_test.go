@@ -28,6 +28,12 @@ type mutant struct {
 	by   string // what the judgement says that falls first
 }
 
+func TestEveryMutantFitsTheSource(t *testing.T) {
+	for _, m := range mutants() {
+		m.overlay(t)
+	}
+}
+
 func TestEveryMutantDies(t *testing.T) {
 	if testing.Short() {
 		t.Skip("each is a build and a simulation of its own")
