@@ -170,13 +170,9 @@ func TestForceBeginsTheAttemptsAnew(t *testing.T) {
 			s.is(s.run(), rotator.StatusFailed)
 		}
 		s.is(s.forced(), rotator.StatusWaiting)
-		s.request.Ref = "" // the default branch, whose name was not found
-		r := s.forced()
-		s.is(r, rotator.StatusWaiting)
-		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "name its ref") }) {
-			t.Errorf("it does not say what to do: %q", r.Warnings)
-		}
-		s.request.Ref = "main"
+		s.request.Ref = "mian"
+		s.warns(s.forced(), "stay as they are", "mian")
+		s.request.Ref = "" // the default branch
 		s.is(s.forced(), rotator.StatusRotated)
 	})
 }
@@ -241,5 +237,20 @@ func TestForceThatIsRefusedChangesNothing(t *testing.T) {
 		if s.Record(serviceUser).Version != before {
 			t.Error("a run that was refused has written")
 		}
+	})
+}
+
+func TestForceIsLookedAtBeforeItIsTaken(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.EditProject(4711, func(p *sandbox.Project) { p.Refs = append(p.Refs, sandbox.Ref{Name: "feature"}) })
+		for _, v := range []string{idVariable, secretVariable} {
+			s.EditVariable(4711, v, "*", func(v *sandbox.Variable) { v.Protected = true })
+		}
+		s.QueueOutcomes(4711, sandbox.Failed)
+		s.is(s.run(), rotator.StatusFailed)
+		s.request.Ref = "feature"
+		r := s.forced()
+		s.is(r, rotator.StatusRotated)
+		s.warns(r, "stay as they are", "feature is not a protected branch or tag")
 	})
 }

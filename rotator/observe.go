@@ -150,7 +150,9 @@ func (u *run) lookAtUser(ctx context.Context) error {
 		u.request.RetireKey, u.request.CallerJobID = retire, caller
 	case r.InFlight() && r.UniqueID == u.seen.user.UniqueID && u.request.Force: // but not at the expense of the proof
 		u.request.OverlapHours = max(u.request.OverlapHours, r.Request.OverlapHours)
-		u.forceRedeploys()
+		if err := u.forceRedeploys(ctx); err != nil {
+			return err
+		}
 		u.request.CallerJobID = cmp.Or(u.request.CallerJobID, r.Request.CallerJobID)
 	}
 	return nil

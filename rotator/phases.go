@@ -91,12 +91,20 @@ func finishHalf(o observed, i int) verdict {
 		return do(StepRestart, "", "%s was switched off before it was published whole; starting over by force", id)
 	case switchedOffMeanwhile(o, id):
 		return answer(StatusHeld, "%s was switched off before it was published whole, so a job that starts now gets a pair that does not work: switch it on again, or run with force to start over", id)
+	case isReplaced(o, o.published[i]) && !o.request.Force && !o.record.Forced:
+		return answer(StatusHeld, "%s was half published, and somebody has put %s there since: correct the variables, or run with force to publish %s", id, heldKeyID(o, o.published[i]), id)
 	case o.havePair, hasKey(o.keys, id), young:
 		v := do(StepPublishKeyID, id, "%s is half published", id)
 		v.place = i
 		return v
 	}
 	return do(StepRestart, "", "%s is gone, so somebody deleted it; starting over", id)
+}
+
+// isReplaced tells whether the key id of a place is neither of the two that a rotation knows.
+func isReplaced(o observed, p Published) bool {
+	id := heldKeyID(o, p)
+	return id != "" && o.record.PreviousKeyID != "" && id != o.record.PreviousKeyID && id != o.record.NewKeyID
 }
 
 // wronged: somebody has put the new key's id beside another secret, or elsewhere.

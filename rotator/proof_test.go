@@ -1,6 +1,7 @@
 package rotator_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -194,6 +195,38 @@ func TestALiveCommitWhosePipelineFailedIsDeployedByNoOther(t *testing.T) {
 			if pl.Source == "api" && pl.SHA != live {
 				t.Errorf("pipeline %d deployed %.8s, and live is %.8s, which alone was to be deployed", pl.ID, pl.SHA, live)
 			}
+		}
+	})
+}
+
+func TestAKeyThatWasPublishedIsNoneThatNobodyKnows(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.every = failing("gitlab.GET jobs", sandbox.Refused) // after publishing
+		s.is(s.run(), rotator.StatusFailed)
+		s.every = nil
+		s.RunPipeline(4711, "main") // the new key is live
+		time.Sleep(time.Hour)
+		for v, value := range map[string]string{idVariable: s.Key.ID, secretVariable: s.Key.Secret.Reveal()} { // and somebody writes the old one back
+			s.EditVariable(4711, v, "*", func(v *sandbox.Variable) { v.Value, v.Description = value, "" })
+		}
+		s.is(s.run(), rotator.StatusHeld)
+		s.lives("deploy")
+	})
+}
+
+func TestHalfAPairThatSomebodyHasReplacedIsNotWrittenOver(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.every = failing("gitlab.PUT variable "+idVariable, sandbox.Refused)
+		s.is(s.run(), rotator.StatusFailed)
+		s.every = nil
+		s.AddUser(sandbox.User{Name: "svc-spare"})
+		spare := s.CreateKey("svc-spare", 0)
+		s.EditVariable(4711, idVariable, "*", func(v *sandbox.Variable) { v.Value = spare.ID })
+		s.EditVariable(4711, secretVariable, "*", func(v *sandbox.Variable) { v.Value = spare.Secret.Reveal() })
+		time.Sleep(time.Hour)
+		r := s.run()
+		if s.is(r, rotator.StatusHeld); !strings.Contains(r.Reason, spare.ID) {
+			t.Errorf("it does not say what is there: %s", r.Reason)
 		}
 	})
 }

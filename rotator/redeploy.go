@@ -23,11 +23,11 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 	var holders []Job
 	if turnOf(u.request, u.record).Redeploy != RedeployNone {
 		var err error
-		if d.After, err = u.Redeployer.Mark(ctx, d); err != nil {
-			return verdict{}, err
+		if d.After, err = u.Redeployer.Mark(ctx, d); err == nil {
+			holders, err = u.Redeployer.Holders(ctx, d)
 		}
-		if holders, err = u.Redeployer.Holders(ctx, d); err != nil {
-			return verdict{}, err
+		if err != nil {
+			return verdict{}, u.unmarked(ctx, d.PublishedAt, err)
 		}
 	}
 	err := u.save(ctx, func(r *Record) {
@@ -40,6 +40,19 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 	u.made = madeKey{} // its secret is where it belongs; nothing here needs it any more
 	u.seen.deployed, u.seen.holders = &Deployment{}, &holders
 	return verdict{}, err
+}
+
+// unmarked writes down at least that the key is published: whoever deploys now gets it, so
+// it must not be taken for one that nobody knows.
+func (u *run) unmarked(ctx context.Context, at time.Time, cause error) error {
+	if u.record.Phase != PhaseCreated {
+		return cause
+	}
+	err := u.save(ctx, func(r *Record) { r.Phase, r.PublishedAt, r.Fresh = PhasePublished, at, true })
+	if err != nil {
+		return fmt.Errorf("%w; %w", cause, err)
+	}
+	return cause
 }
 
 // publishedAt is when the last place was seen to be whole.

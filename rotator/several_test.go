@@ -329,32 +329,6 @@ func TestASubgroupThatIsGoneKeepsNoOldKey(t *testing.T) {
 	}
 }
 
-func TestForceAddsNoProjectThatWasNotLookedAt(t *testing.T) {
-	way := func(project int64) ProjectWay {
-		return ProjectWay{ProjectID: project, Way: Way{Redeploy: RedeployPipeline, Ref: "main", Environment: "production"}}
-	}
-	old := DefaultRequest()
-	old.GroupID, old.Redeploys = 9, []ProjectWay{way(4711), way(4712)}
-	for project, taken := range map[int64]bool{4712: true, 4713: false} {
-		u := &run{request: old, record: Record{Request: old, Phase: PhasePublished, Turn: 1, Refs: []string{"main", "main"}}}
-		u.request.Redeploys = []ProjectWay{way(4711), way(4712), way(project)}
-		u.forceRedeploys()
-		if took := len(u.request.Redeploys) == 3; took != taken || took == slices.Contains(u.record.Warnings, keptRedeploys) {
-			t.Errorf("with %d it redeploys %+v, and says %q", project, u.request.Redeploys, u.record.Warnings)
-		}
-	}
-}
-
-func TestTheRefOfATagIsNoDefaultBranch(t *testing.T) {
-	old := DefaultRequest()
-	old.ProjectID, old.Redeploy, old.Environment, old.Fallback = 4711, RedeployDeployment, "production", FallbackLiveCommit
-	u := &run{request: old, record: Record{Request: old, Phase: PhasePublished, Refs: []string{TagPrefix + "…"}}}
-	u.request.Redeploy, u.request.Fallback = RedeployPipeline, ""
-	if u.forceRedeploys(); u.redeploy().Ref == TagPrefix+"…" && !u.redeploy().Live {
-		t.Errorf("a pipeline would run on %s", u.redeploy().Ref)
-	}
-}
-
 func TestATagIsRemovedThoughNothingIsRedeployedAnyMore(t *testing.T) {
 	tagged := func() observed {
 		o := inFlight(PhasePublished)
