@@ -102,8 +102,8 @@ func mutants() map[string]mutant {
 		},
 		"it takes a pipeline from before publishing for its own": {
 			file: "redeploy.go",
-			old:  "if d.After, err = u.Redeployer.Mark(ctx, d); err != nil {",
-			new:  "if d.After = (Mark{}); err != nil {",
+			old:  "if d.After, err = u.Redeployer.Mark(ctx, d); err == nil {",
+			new:  "if d.After = (Mark{}); err == nil {",
 			gate: place,
 			by:   "which is live in production",
 		},
