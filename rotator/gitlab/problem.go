@@ -35,9 +35,9 @@ func (p *problem) Unwrap() error { return p.cause }
 func (p *problem) notFound() bool { return p.status == http.StatusNotFound && !p.foreign }
 
 // untold tells whether GitLab does not answer a question to this token's user, or to
-// nobody: it has no such page.
+// nobody: it has no such page, and whoever says so may not be GitLab itself.
 func (p *problem) untold() bool {
-	return !p.foreign && (p.status == http.StatusNotFound || p.status == http.StatusForbidden)
+	return p.status == http.StatusNotFound || p.status == http.StatusForbidden && !p.foreign
 }
 
 // explain makes a problem of what client-go returned. secrets are what the request

@@ -333,21 +333,23 @@ func TestWhatDeploysToAnEnvironmentIsProofAsAWhole(t *testing.T) {
 		deployments []string
 		bridges     map[int64]string
 		variables   map[int64]string
+		pageless    bool // it has no page about variables, and none about children
 		want        rotator.DeploymentState
 	}{
-		"another job of ours failed":                 {pipeline: "failed", id: 61, deployments: []string{web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentFailed},
-		"another job of ours waits for somebody":     {pipeline: "manual", id: 61, deployments: []string{web("manual", 61), api("manual", 61, "created")}, want: rotator.DeploymentBlocked},
-		"another job of ours has been retried":       {pipeline: "failed", id: 61, deployments: []string{retried, web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentSucceeded},
-		"another job of ours may fail":               {pipeline: "success", id: 61, deployments: []string{web("success", 61), api("success", 61, "failed")}, want: rotator.DeploymentSucceeded},
-		"another job of a stranger's failed":         {pipeline: "failed", id: 61, deployments: []string{web("failed", 62), api("failed", 62, "failed")}, want: rotator.DeploymentFailed},
-		"a stranger's has a pair of its own":         {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"AWS_SECRET_ACCESS_KEY"}]`}, want: rotator.DeploymentFailed},
-		"a stranger's variables are another's":       {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"DEBUG"}]`}, want: rotator.DeploymentSucceeded},
-		"a stranger's variables may not be read":     {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentSucceeded},
-		"with inputs, a stranger's":                  {pipeline: "failed", inputs: inputs, id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentFailed},
-		"with inputs, a stranger's that runs":        {pipeline: "success", inputs: inputs, id: 61, deployments: []string{deployedBy("web", "running", deployment{42, "running", 9, 62, "running", after})}, want: rotator.DeploymentFailed},
-		"with inputs, that of a child":               {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
-		"with inputs, that of a child's child":       {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 64)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`, 63: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
-		"with inputs, a pipeline of another project": {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4712}`}, want: rotator.DeploymentFailed},
+		"another job of ours failed":                   {pipeline: "failed", id: 61, deployments: []string{web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentFailed},
+		"another job of ours waits for somebody":       {pipeline: "manual", id: 61, deployments: []string{web("manual", 61), api("manual", 61, "created")}, want: rotator.DeploymentBlocked},
+		"another job of ours has been retried":         {pipeline: "failed", id: 61, deployments: []string{retried, web("failed", 61), api("failed", 61, "failed")}, want: rotator.DeploymentSucceeded},
+		"another job of ours may fail":                 {pipeline: "success", id: 61, deployments: []string{web("success", 61), api("success", 61, "failed")}, want: rotator.DeploymentSucceeded},
+		"another job of a stranger's failed":           {pipeline: "failed", id: 61, deployments: []string{web("failed", 62), api("failed", 62, "failed")}, want: rotator.DeploymentFailed},
+		"a stranger's has a pair of its own":           {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"AWS_SECRET_ACCESS_KEY"}]`}, want: rotator.DeploymentFailed},
+		"a stranger's variables are another's":         {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, variables: map[int64]string{62: `[{"key":"DEBUG"}]`}, want: rotator.DeploymentSucceeded},
+		"a stranger's variables may not be read":       {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentSucceeded},
+		"a stranger's, of a GitLab without such pages": {pipeline: "failed", id: 61, deployments: []string{web("success", 62)}, pageless: true, want: rotator.DeploymentSucceeded},
+		"with inputs, a stranger's":                    {pipeline: "failed", inputs: inputs, id: 61, deployments: []string{web("success", 62)}, want: rotator.DeploymentFailed},
+		"with inputs, a stranger's that runs":          {pipeline: "success", inputs: inputs, id: 61, deployments: []string{deployedBy("web", "running", deployment{42, "running", 9, 62, "running", after})}, want: rotator.DeploymentFailed},
+		"with inputs, that of a child":                 {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
+		"with inputs, that of a child's child":         {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 64)}, bridges: map[int64]string{61: `{"id":63,"project_id":4711}`, 63: `{"id":64,"project_id":4711}`}, want: rotator.DeploymentSucceeded},
+		"with inputs, a pipeline of another project":   {pipeline: "success", inputs: inputs, id: 61, deployments: []string{web("success", 63)}, bridges: map[int64]string{61: `{"id":63,"project_id":4712}`}, want: rotator.DeploymentFailed},
 		"a child of a stranger's failed": {
 			pipeline: "failed", id: 61, deployments: []string{web("success", 62), api("failed", 63, "failed"), api("failed", 61, "failed")},
 			bridges: map[int64]string{62: `{"id":63,"project_id":4711}`}, want: rotator.DeploymentFailed,
@@ -392,10 +394,13 @@ func TestWhatDeploysToAnEnvironmentIsProofAsAWhole(t *testing.T) {
 					return ok(list(c.deployments...))
 				case strings.HasSuffix(call.path, "/bridges") && c.bridges[id] != "":
 					return ok(`[{"id":1,"downstream_pipeline":` + c.bridges[id] + `},{"id":2,"downstream_pipeline":null}]`)
-				case strings.HasSuffix(call.path, "/bridges"):
+				case strings.HasSuffix(call.path, "/bridges") && !c.pageless:
 					return ok(`[]`)
 				case strings.HasSuffix(call.path, "/variables") && c.variables[id] != "":
 					return ok(c.variables[id])
+				}
+				if c.pageless {
+					return answer{status: 404, body: "404 page not found", header: map[string]string{"Content-Type": "text/plain"}}
 				}
 				return answer{status: 403, body: `{"message":"403 Forbidden"}`}
 			})
