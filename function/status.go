@@ -279,29 +279,21 @@ func (p *page) record(report rotator.Report, now time.Time) {
 	}
 }
 
-// A redeploy is tried at most three times in any 24 hours.
-const mostAttempts, attemptWindow = 3, 24 * time.Hour
-
-func recentAttempts(r rotator.Record, now time.Time) []time.Time {
-	return slices.DeleteFunc(slices.Clone(r.Attempts), func(at time.Time) bool { return now.Sub(at) >= attemptWindow })
-}
-
-// nextAttempt is when another one is allowed, zero when it is now.
+// nextAttempt is when the redeploy that is due may be tried again, zero when it may be now.
 func nextAttempt(r rotator.Record, now time.Time) time.Time {
-	recent := recentAttempts(r, now)
-	if len(recent) < mostAttempts || r.Phase != rotator.PhasePublished || r.Marked {
+	if r.Phase != rotator.PhasePublished || r.Marked {
 		return time.Time{}
 	}
-	return recent[len(recent)-mostAttempts].Add(attemptWindow)
+	return r.NextAttempt(now)
 }
 
 // attempts tells how often the redeploy that is due was tried.
 func (p *page) attempts(r rotator.Record, now time.Time) {
-	recent := recentAttempts(r, now)
+	recent := r.RecentAttempts(now)
 	if len(recent) == 0 {
 		return
 	}
-	words := fmt.Sprintf("%d of %d in 24 h, the last %s", len(recent), mostAttempts, moment(recent[len(recent)-1], now))
+	words := fmt.Sprintf("%d of %d in 24 h, the last %s", len(recent), rotator.RedeployAttempts, moment(recent[len(recent)-1], now))
 	if next := nextAttempt(r, now); !next.IsZero() {
 		words += "; the next is allowed " + moment(next, now)
 	}

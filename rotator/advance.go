@@ -228,11 +228,11 @@ func (u *run) overtaken(ctx context.Context, v verdict) bool {
 		return false
 	}
 	now, err := u.Journal.Load(ctx, u.request.User)
-	u.gone = append(u.gone, now.Gone...)
 	if err != nil {
 		u.warn("another run may be at work, the journal could not be read again: %v", err)
 		return false
 	}
+	u.gone = append(u.gone, now.Gone...)
 	if now.Version == u.record.Version {
 		return false
 	}

@@ -1439,6 +1439,22 @@ func TestARunThatCannotSeeTheUserLeavesARotationInFlightAsItIs(t *testing.T) {
 	}
 }
 
+func TestWhatIsHeldStaysSoWhenNobodyCanLook(t *testing.T) {
+	perform(t, func(s *stage) {
+		s.request.OverlapHours = 1
+		s.wants(s.run(), rotator.StatusWaiting)
+		time.Sleep(2 * time.Hour)
+		s.UseKey(s.Key.ID, "s3", "eu-central-1")
+		s.wants(s.run(), rotator.StatusHeld)
+		before := s.Record(serviceUser)
+		s.every = failing("iam.GetUser", sandbox.Refused)
+		s.wants(s.run(), rotator.StatusFailed)
+		if now := s.Record(serviceUser); now.Held != before.Held || now.Held == "" || !now.HeldTold.Equal(before.HeldTold) {
+			t.Errorf("it was held (%s), and is %q, told %s", before.Held, now.Held, now.HeldTold)
+		}
+	})
+}
+
 // mute says of every key that there is no such key.
 type mute struct{ rotator.Users }
 

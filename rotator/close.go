@@ -170,11 +170,12 @@ func (u *run) putDown(ctx context.Context, v verdict, cause error) {
 		}
 		if u.seen.userAt.IsZero() { // nothing has been compared with what is in flight, so nothing takes its place
 			r.UniqueID, r.Request = u.loaded.UniqueID, u.loaded.Request
+		} else {
+			u.noteHeld(r, v)
 		}
 		if u.made.doubtful > 0 {
 			r.SentAt = u.observed().iamNow
 		}
-		u.noteHeld(r, v)
 		if cause != nil {
 			r.LastError = cause.Error()
 		}

@@ -12,9 +12,9 @@ const (
 	// keyLimit is IAM's quota of keys per user, active or not. Racing creates can
 	// pass it, so more are met, and refused.
 	keyLimit = 2
-	// redeployAttempts in redeployWindow: enough to ride out a bad day of GitLab,
+	// RedeployAttempts in redeployWindow: enough to ride out a bad day of GitLab,
 	// too few to burn runner minutes on a pipeline that is broken.
-	redeployAttempts = 3
+	RedeployAttempts = 3
 	redeployWindow   = 24 * time.Hour
 	// holderPatience is how long jobs that hold the previous key are waited for
 	// before a person is asked: longer than GitLab's longest default job timeout.

@@ -9,6 +9,7 @@
 //
 //	request.go, decode.go   what is asked for
 //	observe.go, places.go   what is there, in one place or several
+//	heirs.go                what may outrank the variables of a group
 //	checks.go               what would keep a rotation from succeeding
 //	decide.go, phases.go    what is to be done, and why
 //	force.go                what force changes of it in mid flight

@@ -91,8 +91,10 @@ func finishHalf(o observed, i int) verdict {
 		return do(StepRestart, "", "%s was switched off before it was published whole; starting over by force", id)
 	case switchedOffMeanwhile(o, id):
 		return answer(StatusHeld, "%s was switched off before it was published whole, so a job that starts now gets a pair that does not work: switch it on again, or run with force to start over", id)
-	case isReplaced(o, o.published[i]) && !o.request.Force && !o.record.Forced:
-		return answer(StatusHeld, "%s was half published, and somebody has put %s there since: correct the variables, or run with force to publish %s", id, heldKeyID(o, o.published[i]), id)
+	case isReplaced(o, o.published[i]) && o.request.Force:
+		return do(StepRestart, "", "%s was half published, and somebody has put %s there since; starting over by force", id, heldKeyID(o, o.published[i]))
+	case isReplaced(o, o.published[i]):
+		return answer(StatusHeld, "%s was half published, and somebody has put %s there since: correct the variables, or run with force to start over", id, heldKeyID(o, o.published[i]))
 	case o.havePair, hasKey(o.keys, id), young:
 		v := do(StepPublishKeyID, id, "%s is half published", id)
 		v.place = i
@@ -101,10 +103,11 @@ func finishHalf(o observed, i int) verdict {
 	return do(StepRestart, "", "%s is gone, so somebody deleted it; starting over", id)
 }
 
-// isReplaced tells whether the key id of a place is neither of the two that a rotation knows.
+// isReplaced tells whether the key id of a place is neither of the two that a rotation
+// knows. One that was begun by force may have found another there.
 func isReplaced(o observed, p Published) bool {
 	id := heldKeyID(o, p)
-	return id != "" && o.record.PreviousKeyID != "" && id != o.record.PreviousKeyID && id != o.record.NewKeyID
+	return !o.record.Forced && id != "" && o.record.PreviousKeyID != "" && id != o.record.PreviousKeyID && id != o.record.NewKeyID
 }
 
 // wronged: somebody has put the new key's id beside another secret, or elsewhere.
@@ -218,10 +221,10 @@ func decideRedeploy(o observed) verdict {
 	if s := o.deployed.State; s != DeploymentNone && s != DeploymentFailed { // one that failed was counted
 		return do(StepAwait, o.record.NewKeyID, "%s was started", o.deployed.Name())
 	}
-	recent := recentAttempts(o.record.Attempts, o.now)
-	if len(recent) >= redeployAttempts {
+	if next := o.record.NextAttempt(o.now); !next.IsZero() {
+		recent := o.record.RecentAttempts(o.now)
 		return answer(StatusWaiting, "%d redeploys have failed since %s (%s); the next is tried from %s on; both keys work until then",
-			len(recent), stamp(recent[0]), o.record.LastError, stamp(recent[len(recent)-redeployAttempts].Add(redeployWindow)))
+			len(recent), stamp(recent[0]), o.record.LastError, stamp(next))
 	}
 	return do(StepMark, o.record.NewKeyID, "the service needs %s", o.record.NewKeyID)
 }
@@ -237,10 +240,6 @@ func waitForHolders(o observed, since time.Time) (verdict, bool) {
 		return answer(StatusHeld, "%s; cancel them, or let them end", told), true
 	}
 	return answer(StatusWaiting, "%s", told), true
-}
-
-func recentAttempts(attempts []time.Time, now time.Time) []time.Time {
-	return slices.DeleteFunc(slices.Clone(attempts), func(at time.Time) bool { return now.Sub(at) >= redeployWindow })
 }
 
 // decideRedeploying: a crash here leaves a deployment running. The next run waits on.

@@ -228,5 +228,9 @@ func TestHalfAPairThatSomebodyHasReplacedIsNotWrittenOver(t *testing.T) {
 		if s.is(r, rotator.StatusHeld); !strings.Contains(r.Reason, spare.ID) {
 			t.Errorf("it does not say what is there: %s", r.Reason)
 		}
+		s.forced()
+		if v, _ := s.Variable(4711, idVariable, "*"); v.Value == s.Record(serviceUser).NewKeyID || v.Value != spare.ID {
+			t.Errorf("by force it has put %s beside the secret of %s", v.Value, spare.ID)
+		}
 	})
 }

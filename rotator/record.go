@@ -103,6 +103,20 @@ func (r *Record) nextTurn(d Deployment) {
 	r.Attempts, r.LastError = nil, ""
 }
 
+// RecentAttempts are the redeploys of the turn under way that count at a time.
+func (r Record) RecentAttempts(now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(r.Attempts), func(at time.Time) bool { return now.Sub(at) >= redeployWindow })
+}
+
+// NextAttempt is when a redeploy may be tried again, zero when it may be at once.
+func (r Record) NextAttempt(now time.Time) time.Time {
+	recent := r.RecentAttempts(now)
+	if len(recent) < RedeployAttempts {
+		return time.Time{}
+	}
+	return recent[len(recent)-RedeployAttempts].Add(redeployWindow)
+}
+
 // ref is what the pipeline of the turn under way runs on.
 func (r Record) ref() string {
 	switch {

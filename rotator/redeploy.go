@@ -34,7 +34,7 @@ func (u *run) mark(ctx context.Context, o observed, _ verdict) (verdict, error) 
 		r.Phase, r.PublishedAt, r.Marked, r.Fresh = PhasePublished, d.PublishedAt, len(holders) == 0, false
 		r.Mark, r.JobMark = d.After.Pipeline, d.After.Job
 		if r.Marked {
-			r.Attempts = append(recentAttempts(r.Attempts, o.now), o.now.UTC())
+			r.Attempts = append(r.RecentAttempts(o.now), o.now.UTC())
 		}
 	})
 	u.made = madeKey{} // its secret is where it belongs; nothing here needs it any more

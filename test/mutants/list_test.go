@@ -31,7 +31,7 @@ func mutants() map[string]mutant {
 			by:   "which was active",
 		},
 		"it does not look at a group's projects before it retires": {
-			file: "observe.go",
+			file: "heirs.go",
 			old:  "	if p := u.phase(); p != PhaseRetiring && p != PhaseSoaking {",
 			new:  "	if p := u.phase(); p != \"\" {",
 			gate: spread,
